@@ -1,0 +1,217 @@
+"""Reading and writing prompt_tuning.yml: every fault with its line, every setting with its comment."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from core.contract.config import DEFAULT_CONFIG_FILE, DEMO, Config, Section
+from core.contract.errors import ConfigError, Fault, UsageError
+
+Place = tuple[str, int | None]
+"""Where a value was written: a file (or `--set`) and its line."""
+
+
+def load_config(path: Path | None = None, overrides: list[str] | None = None, *, demo: bool = False) -> Config:
+    """Resolve the settings: defaults, then the demo's, then a file, then each `--set section.key=value`.
+
+    Args:
+        path: the file; None reads ./prompt_tuning.yml where there is one (with `demo`, no file at all).
+        overrides: `section.key=value` strings, values in YAML.
+        demo: start from the settings of `--demo`.
+
+    Raises:
+        ConfigError: the settings have faults; it lists all of them.
+        UsageError: the file cannot be read.
+    """
+    if path is None and not demo and Path(DEFAULT_CONFIG_FILE).exists():
+        path = Path(DEFAULT_CONFIG_FILE)
+    merged: dict[str, Any] = {section: dict(values) for section, values in DEMO.items()} if demo else {}
+    places: dict[str, Place] = {}
+    faults: list[Fault] = []
+    if path is not None:
+        _merge(merged, _read_yaml(path, places, faults))
+    for override in overrides or []:
+        _merge(merged, _read_override(override, places, faults))
+    return _validate(merged, places, faults, str(path or "defaults"))
+
+
+def parse_config(text: str, source: str = "config.yml") -> Config:
+    """Settings from YAML text; raises ConfigError with every fault."""
+    places: dict[str, Place] = {}
+    faults: list[Fault] = []
+    return _validate(_parse_yaml(text, source, places, faults), places, faults, source)
+
+
+def render_config(config: Config) -> str:
+    """The settings as YAML, every key with its help, range and unit as a comment."""
+    lines = ["# softtune's settings; `softtune train --set section.key=value` changes one for a single run.", ""]
+    for name in Config.model_fields:
+        section: Section = getattr(config, name)
+        lines += [f"# {(type(section).__doc__ or '').rstrip('.')}", f"{name}:"]
+        for key, field in type(section).model_fields.items():
+            note = _range_note(field)
+            lines += [f"  # {field.description}", *([f"  # {note}"] if note else [])]
+            lines.append(f"  {key}: {_yaml_value(getattr(section, key))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _yaml_value(value: Any) -> str:
+    """One value on one line of YAML."""
+    in_list = yaml.safe_dump([value], default_flow_style=True, width=100_000, allow_unicode=True)
+    return str(in_list).strip()[1:-1]
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What may stand in a field, in words: "a whole number, at least 1, at most 1024"."""
+    words: list[str] = []
+    options: tuple[Any, ...] = ()
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    parts = typing.get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+    for part in parts:
+        if typing.get_origin(part) is typing.Literal:
+            options = typing.get_args(part)
+            words.append("one of " + ", ".join(map(str, options)))
+        elif typing.get_origin(part) is list:
+            words.append("a list of non-empty texts")
+        elif part is not type(None):
+            words.append(kinds.get(part, str(part)))
+    symbols = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    for limit in field.metadata:
+        words += [f"{word} {getattr(limit, name)}" for name, word in symbols.items() if hasattr(limit, name)]
+        if isinstance(limit, annotated_types.MinLen):
+            words.append("not empty")
+    return ", ".join(words) + (", or null" if type(None) in parts else "")
+
+
+def _range_note(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+    plain = {"text", "true or false", "text, or null", "text, not empty", "a list of non-empty texts"}
+    values = "" if allowed_values(field) in plain else allowed_values(field)
+    return "; ".join(part for part in (values, f"in {unit}" if unit else "") if part)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (types.UnionType, typing.Union)
+
+
+def _merge(base: dict[str, Any], layer: dict[str, Any]) -> None:
+    for section, values in layer.items():
+        if isinstance(values, dict) and isinstance(base.get(section), dict):
+            base[section].update(values)
+        elif not (values is None and section in base):
+            base[section] = values
+
+
+def _read_yaml(path: Path, places: dict[str, Place], faults: list[Fault]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"there is no configuration file {path}", "name another, or none for the defaults") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "it must be a readable YAML file in UTF-8") from None
+    return _parse_yaml(text, str(path), places, faults)
+
+
+def _parse_yaml(text: str, source: str, places: dict[str, Place], faults: list[Fault]) -> dict[str, Any]:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        found = getattr(error, "problem", None) or str(error)
+        faults.append(Fault(source, mark.line + 1 if mark else None, "", f"text that is not YAML ({found})",
+                            "allowed: `section:` lines with indented `key: value` lines"))
+        return {}
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode) or not isinstance(value, dict):
+        found = f"{type(value).__name__} at the top"
+        faults.append(Fault(source, 1, "", found, "allowed: sections such as `training:`"))
+        return {}
+    _note_places(root, "", source, places, faults)
+    return {str(key): item for key, item in value.items()}
+
+
+def _note_places(
+    node: yaml.MappingNode, prefix: str, source: str, places: dict[str, Place], faults: list[Fault]
+) -> None:
+    """Record the line of every key; a key written twice is a fault (YAML would keep the last one silently)."""
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            faults.append(Fault(source, line, key, f"a second value (the first is in line {seen[key]})", "keep one"))
+        seen[key] = line
+        places[key] = (source, line)
+        if isinstance(value_node, yaml.MappingNode):
+            _note_places(value_node, f"{key}.", source, places, faults)
+
+
+def _read_override(override: str, places: dict[str, Place], faults: list[Fault]) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot:
+        faults.append(Fault("--set", None, override, "no section.key=value", "write it as training.num_epochs=5"))
+        return {}
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    places[f"{section}.{name}"] = ("--set", None)
+    return {section: {name: value}}
+
+
+def _validate(merged: dict[str, Any], places: dict[str, Place], faults: list[Fault], source: str) -> Config:
+    config: Config | None = None
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        faults += [_fault(dict(item), places, source) for item in error.errors()]
+    if faults:
+        raise ConfigError(sorted(faults, key=lambda fault: (fault.source, fault.line or 0)))
+    assert config is not None
+    return config
+
+
+def _fault(error: dict[str, Any], places: dict[str, Place], source: str) -> Fault:
+    path = [str(part) for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
+    key = ".".join(path[:2])
+    place, line = places.get(key) or places.get(path[0] if path else "") or (source, None)
+    if error["type"] == "extra_forbidden":
+        return Fault(place, line, key, "an unknown key", _suggestion(path))
+    if len(path) < 2:
+        return Fault(place, line, key, repr(error.get("input")), "allowed: a section with indented `key: value` lines")
+    field = _section_class(path[0]).model_fields[path[1]]
+    return Fault(place, line, key, repr(error.get("input")), f"allowed: {allowed_values(field)}")
+
+
+def _section_class(name: str) -> type[Section]:
+    section = Config.model_fields[name].annotation
+    assert isinstance(section, type) and issubclass(section, Section)
+    return section
+
+
+def _suggestion(path: list[str]) -> str:
+    """The nearest key in the same section, else the same key in another section, else what the section has."""
+    names = list(Config.model_fields) if len(path) == 1 else list(_section_class(path[0]).model_fields)
+    elsewhere = [f"{s}.{path[-1]}" for s in Config.model_fields if path[-1] in _section_class(s).model_fields]
+    near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {'.'.join([*path[:-1], near[0]])}?"
+    if elsewhere:
+        return f"did you mean {elsewhere[0]}?"
+    everywhere = {k: f"{s}.{k}" for s in Config.model_fields for k in _section_class(s).model_fields}
+    far = difflib.get_close_matches(path[-1], list(everywhere), n=1, cutoff=0.75)
+    return f"did you mean {everywhere[far[0]]}?" if far else f"allowed: {', '.join(names)}"

@@ -1,0 +1,67 @@
+"""Commands from a front end to a running engine: lines of control.jsonl, read between micro-batches."""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import StrEnum
+from pathlib import Path
+
+
+class Command(StrEnum):
+    """What a front end may ask of a running job."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+
+
+def send(control_file: Path, command: Command) -> None:
+    """Append one command; the engine obeys within one micro-batch."""
+    with open(control_file, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), "command": command.value}) + "\n")
+
+
+class ControlInbox:
+    """The engine's end: `state` is what was last asked for.
+
+    Args:
+        control_file: lines to follow; None for a job that only signals control (`request`).
+    """
+
+    def __init__(self, control_file: Path | None = None) -> None:
+        self._file = control_file
+        # Commands from before this engine started were meant for an earlier one.
+        self._offset = control_file.stat().st_size if control_file and control_file.exists() else 0
+        self._state = Command.RESUME
+
+    def request(self, command: Command) -> None:
+        """Ask from inside the process (a signal handler). A stop is never taken back."""
+        if self._state != Command.STOP:
+            self._state = command
+
+    @property
+    def state(self) -> Command:
+        """PAUSE, RESUME (meaning: run) or STOP, after reading what has arrived."""
+        for command in self._arrived():
+            self.request(command)
+        return self._state
+
+    def _arrived(self) -> list[Command]:
+        if self._file is None:
+            return []
+        try:
+            with open(self._file, "rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        commands = []
+        for line in whole.splitlines():
+            try:
+                commands.append(Command(json.loads(line)["command"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # a line of a newer front end, or not ours: nothing this engine can obey
+        return commands

@@ -1,0 +1,284 @@
+"""What a job tells the world: one frozen model an event, a tagged union by `type`, one JSON line each.
+
+The wire format, the log on disk, the replay source and the test fixtures are all lines of these.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+
+class EventBase(BaseModel):
+    """Fields that every event has. A key from a newer version is ignored; NaN travels as the text "NaN"."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings", protected_namespaces=())
+    time: float = Field(default_factory=clock.time, description="seconds since the epoch")
+
+
+class Memory(BaseModel):
+    """Bytes in use. On a GPU: torch's allocator and the device; on a CPU: the engine process and the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    device: Literal["cuda", "cpu"]
+    allocated: int
+    """Bytes held by tensors (GPU), resident bytes of the engine (CPU)."""
+    reserved: int
+    """Bytes that torch's allocator holds (GPU), equal to `allocated` on a CPU."""
+    peak: int
+    """Largest `allocated` so far."""
+    total: int
+    """Bytes that the device, or the machine, has."""
+    process: int
+    """Resident bytes of the engine process."""
+
+
+class Score(BaseModel):
+    """Problems of one kind: how many were run and how many passed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    total: int
+    passed: int
+    failed: int
+    pass_at_1: float | None = Field(alias="pass@1", description="passed / total; null when nothing was run")
+
+
+class RunStarted(EventBase):
+    """The engine has begun; nothing is loaded yet."""
+
+    type: Literal["RunStarted"] = "RunStarted"
+    run_id: str
+    model: str
+    resumed_from_step: int = 0
+    pid: int
+
+
+class ModelLoaded(EventBase):
+    """The frozen model is in memory."""
+
+    type: Literal["ModelLoaded"] = "ModelLoaded"
+    model: str
+    device: str
+    """"cpu" or "cuda:0"."""
+    device_name: str
+    dtype: str
+    embedding_dim: int
+    num_virtual_tokens: int
+    trainable_parameters: int
+    frozen_parameters: int
+    seconds: float
+
+
+class TrainingPlanned(EventBase):
+    """The schedule that the run really uses."""
+
+    type: Literal["TrainingPlanned"] = "TrainingPlanned"
+    train_problems: int
+    heldout_problems: int
+    effective_batch: int
+    steps_per_epoch: int
+    total_steps: int
+    num_epochs: int
+    learning_rate: float
+    warmup_steps: int
+
+
+class Progress(EventBase):
+    """How far the present stage is, in its own units."""
+
+    type: Literal["Progress"] = "Progress"
+    stage: Literal["loading", "training", "validating", "completing", "scoring"]
+    done: int
+    total: int
+    unit: str
+    """What is counted: "problems", "steps", "files"."""
+    detail: str = ""
+
+
+class StepCompleted(EventBase):
+    """One optimizer step."""
+
+    type: Literal["StepCompleted"] = "StepCompleted"
+    step: int
+    """From 1 to total_steps."""
+    total_steps: int
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean cross-entropy, in nats, over the supervised tokens of the effective batch."""
+    learning_rate: float
+    grad_norm: float
+    """Norm of P's gradient before clipping."""
+    tokens_per_second: float
+    """Tokens through the model, virtual ones included and padding not."""
+    memory: Memory
+
+
+class EpochCompleted(EventBase):
+    """One pass over the training problems."""
+
+    type: Literal["EpochCompleted"] = "EpochCompleted"
+    epoch: int
+    num_epochs: int
+    train_loss: float
+    """Mean over the epoch's supervised tokens, measured while P was changing."""
+    seconds: float
+
+
+class ValidationCompleted(EventBase):
+    """Loss on the held-out problems. Epoch 0 is the untrained prompt."""
+
+    type: Literal["ValidationCompleted"] = "ValidationCompleted"
+    epoch: int
+    step: int
+    loss: float
+    perplexity: float
+    is_best: bool
+    previous_best: float | None = None
+    seconds: float = 0.0
+
+
+class CheckpointSaved(EventBase):
+    """A checkpoint is whole on disk."""
+
+    type: Literal["CheckpointSaved"] = "CheckpointSaved"
+    path: str
+    epoch: int
+    step: int
+    is_best: bool
+    published: list[str] = []
+    """Copies under soft_prompts/."""
+
+
+class Notice(EventBase):
+    """A thing the user should know, with a remedy."""
+
+    type: Literal["Notice"] = "Notice"
+    level: Literal["info", "warning"] = "warning"
+    what: str
+    remedy: str = ""
+    setting: str = ""
+    """The setting it is about, as section.key, where there is one."""
+
+
+class CompletionGenerated(EventBase):
+    """One problem was completed."""
+
+    type: Literal["CompletionGenerated"] = "CompletionGenerated"
+    task_id: str
+    sample: int = 0
+    completion: str
+    tokens: int
+    finish_reason: Literal["stop", "eos", "length"]
+    done: int
+    total: int
+
+
+class ProblemEvaluated(EventBase):
+    """One completion was executed against its tests."""
+
+    type: Literal["ProblemEvaluated"] = "ProblemEvaluated"
+    task_id: str
+    sample: int = 0
+    split: Literal["train", "heldout", ""] = ""
+    passed: bool
+    verdict: str
+    """passed, failed, error, timed out, out of memory, crashed, exited early."""
+    detail: str = ""
+    """The failing assertion or the exception, one line."""
+    seconds: float
+    done: int
+    total: int
+
+
+class EvaluationCompleted(EventBase):
+    """Every completion was scored; train and held-out problems apart."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    type: Literal["EvaluationCompleted"] = "EvaluationCompleted"
+    checkpoint: str
+    overall: Score = Field(alias="all")
+    train: Score
+    heldout: Score
+    isolation: str
+    completions_path: str
+    results_path: str
+    seconds: float = 0.0
+
+
+class RunPaused(EventBase):
+    """The engine waits, between two micro-batches."""
+
+    type: Literal["RunPaused"] = "RunPaused"
+
+
+class RunResumed(EventBase):
+    """The engine goes on after a pause."""
+
+    type: Literal["RunResumed"] = "RunResumed"
+
+
+class RunStopped(EventBase):
+    """Stopped by the user."""
+
+    type: Literal["RunStopped"] = "RunStopped"
+    step: int
+    checkpoint: str | None = None
+    """Where training can go on from; None when it was stopped outside training."""
+
+
+class RunFinished(EventBase):
+    """Everything asked for was done."""
+
+    type: Literal["RunFinished"] = "RunFinished"
+    best_heldout_loss: float | None = None
+    best_epoch: int | None = None
+    best_checkpoint: str | None = None
+    published: list[str] = []
+    seconds: float
+
+
+class RunFailed(EventBase):
+    """The run ended with an error."""
+
+    type: Literal["RunFailed"] = "RunFailed"
+    what: str
+    why: str = ""
+    remedy: str = ""
+
+
+class UnknownEvent(EventBase):
+    """An event of a newer version, kept so that a reader can count it; never written."""
+
+    type: str
+
+
+Event = (
+    RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
+    | CheckpointSaved | Notice | CompletionGenerated | ProblemEvaluated | EvaluationCompleted | RunPaused | RunResumed
+    | RunStopped | RunFinished | RunFailed
+)
+
+EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))
+
+_adapter: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+
+
+def event_line(event: Event) -> str:
+    """The event as one line of JSON, without the newline."""
+    return event.model_dump_json(by_alias=True)
+
+
+def parse_event(line: str | bytes) -> Event | UnknownEvent | None:
+    """The event in one line; UnknownEvent for a type of a newer version; None for what is no event (a torn line)."""
+    try:
+        return _adapter.validate_json(line)  # type: ignore[no-any-return]
+    except ValidationError:
+        pass
+    try:
+        unknown = UnknownEvent.model_validate_json(line)
+    except ValidationError:
+        return None
+    return None if unknown.type in EVENT_TYPES else unknown
