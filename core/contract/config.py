@@ -20,7 +20,9 @@ def setting(default: Any, help: str, unit: str = "", **limits: Any) -> Any:  # n
 class Section(BaseModel):
     """A group of settings; unknown keys are errors and values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class ModelSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
 from pathlib import Path
@@ -67,8 +68,9 @@ def render_config(config: Config) -> str:
 
 def _yaml_value(value: Any) -> str:
     """One value on one line of YAML."""
-    in_list = yaml.safe_dump([value], default_flow_style=True, width=100_000, allow_unicode=True)
-    return str(in_list).strip()[1:-1]
+    if isinstance(value, list) or (isinstance(value, str) and not value.isprintable()):
+        return json.dumps(value, ensure_ascii=False)  # which is YAML too, and keeps "\n" readable
+    return str(yaml.safe_dump([value], default_flow_style=True, width=100_000, allow_unicode=True)).strip()[1:-1]
 
 
 def allowed_values(field: FieldInfo) -> str:
