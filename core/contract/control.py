@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+
+from core.contract.events import Event, RunPaused, RunResumed
+
+PAUSE_POLL_SECONDS = 0.1
 
 
 class Command(StrEnum):
@@ -65,3 +70,20 @@ class ControlInbox:
             except (ValueError, KeyError, TypeError):
                 continue  # a line of a newer front end, or not ours: nothing this engine can obey
         return commands
+
+
+class StopRequested(Exception):
+    """Raised inside a job that was asked to stop; the job saves what it has and ends with RunStopped."""
+
+
+def heed(inbox: ControlInbox) -> Iterator[Event]:
+    """Obey what has been asked: wait out a pause (with its two events), raise StopRequested for a stop."""
+    state = inbox.state
+    if state == Command.PAUSE:
+        yield RunPaused()
+        while (state := inbox.state) == Command.PAUSE:
+            time.sleep(PAUSE_POLL_SECONDS)
+        if state == Command.RESUME:
+            yield RunResumed()
+    if state == Command.STOP:
+        raise StopRequested

@@ -1,0 +1,153 @@
+"""Events in words: the readable log, the headless command and the UI's log say the same thing."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from core.contract.events import (
+    CheckpointSaved,
+    EpochCompleted,
+    EvaluationCompleted,
+    ModelLoaded,
+    Notice,
+    RunFailed,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+    Score,
+    StepCompleted,
+    TrainingPlanned,
+    ValidationCompleted,
+)
+
+
+@singledispatch
+def describe(event: Any) -> list[str]:
+    """Lines of plain text for one event; none for those that only move a progress bar."""
+    return []
+
+
+@describe.register
+def _(event: RunStarted) -> list[str]:
+    resumed = f", resumed after step {event.resumed_from_step}" if event.resumed_from_step else ""
+    return [f"run {event.run_id}{resumed}"]
+
+
+@describe.register
+def _(event: ModelLoaded) -> list[str]:
+    ratio = event.trainable_parameters / event.frozen_parameters if event.frozen_parameters else 0.0
+    return [
+        f"device                {event.device} ({event.device_name}), {event.dtype}",
+        f"model                 {event.model}, loaded in {duration(event.seconds)}",
+        f"soft prompt           {event.num_virtual_tokens} virtual tokens × {event.embedding_dim}",
+        f"trainable parameters  {event.trainable_parameters:,}",
+        f"frozen parameters     {event.frozen_parameters:,} (ratio {ratio:.4%})",
+    ]
+
+
+@describe.register
+def _(event: TrainingPlanned) -> list[str]:
+    return [
+        f"problems              {event.train_problems} to train, {event.heldout_problems} held out",
+        f"optimizer steps       {event.total_steps} ({event.num_epochs} epochs × {event.steps_per_epoch})",
+        f"effective batch       {event.effective_batch}",
+        f"learning rate         {event.learning_rate:g}, warm-up {event.warmup_steps} steps, then linear decay",
+    ]
+
+
+@describe.register
+def _(event: StepCompleted) -> list[str]:
+    return [
+        f"epoch {event.epoch} step {event.step}/{event.total_steps}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
+        f"grad norm {event.grad_norm:.3f}  {event.tokens_per_second:,.0f} tok/s"
+    ]
+
+
+@describe.register
+def _(event: EpochCompleted) -> list[str]:
+    took = duration(event.seconds)
+    return [f"epoch {event.epoch}/{event.num_epochs} done in {took}: average training loss {event.train_loss:.4f}"]
+
+
+@describe.register
+def _(event: ValidationCompleted) -> list[str]:
+    figures = f"held-out loss {event.loss:.4f}, perplexity {event.perplexity:.3f}"
+    if event.epoch == 0:
+        return [f"untrained prompt: {figures}"]
+    return [f"epoch {event.epoch}: {figures}" + (f" (best so far {event.previous_best:.4f})" if event.previous_best else "")]
+
+
+@describe.register
+def _(event: CheckpointSaved) -> list[str]:
+    if event.is_best:
+        return [f"✓ New best checkpoint saved to {path}" for path in event.published or [event.path]]
+    return []
+
+
+@describe.register
+def _(event: Notice) -> list[str]:
+    where = f"{event.setting}: " if event.setting else ""
+    mark = "!" if event.level == "warning" else "·"
+    return [f"{mark} {where}{event.what}", *([f"  → {event.remedy}"] if event.remedy else [])]
+
+
+@describe.register
+def _(event: EvaluationCompleted) -> list[str]:
+    return [
+        f"scored {event.overall.total} problems of {event.checkpoint} in {duration(event.seconds)} "
+        f"(isolation: {event.isolation})",
+        *score_table({"all": event.overall, "train": event.train, "held-out": event.heldout}),
+        f"completions: {event.completions_path}",
+        f"results: {event.results_path}",
+    ]
+
+
+@describe.register
+def _(event: RunPaused) -> list[str]:
+    return ["paused"]
+
+
+@describe.register
+def _(event: RunResumed) -> list[str]:
+    return ["going on"]
+
+
+@describe.register
+def _(event: RunStopped) -> list[str]:
+    kept = f"; training can go on from {event.checkpoint}" if event.checkpoint else ""
+    return [f"stopped after step {event.step}{kept}"]
+
+
+@describe.register
+def _(event: RunFinished) -> list[str]:
+    lines = [f"finished in {duration(event.seconds)}"]
+    if event.best_heldout_loss is not None:
+        lines.append(f"best held-out loss {event.best_heldout_loss:.4f} (epoch {event.best_epoch})")
+    return lines + [f"soft prompt: {path}" for path in event.published or [event.best_checkpoint] if path]
+
+
+@describe.register
+def _(event: RunFailed) -> list[str]:
+    return [f"✗ {event.what}", *(f"  {line}" for line in event.why.splitlines()),
+            *([f"  → {event.remedy}"] if event.remedy else [])]
+
+
+def score_table(scores: dict[str, Score]) -> list[str]:
+    """Total, Passed, Failed and pass@1, one line a kind of problem."""
+    lines = [f"{'problems':<10}{'Total':>7}{'Passed':>8}{'Failed':>8}{'pass@1':>9}"]
+    for name, score in scores.items():
+        share = "–" if score.pass_at_1 is None else f"{score.pass_at_1:.3f}"
+        lines.append(f"{name:<10}{score.total:>7}{score.passed:>8}{score.failed:>8}{share:>9}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8.2 s, 3:05, 1:02:00."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,1 @@
+"""Programming problems and the token batches made of them."""

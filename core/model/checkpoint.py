@@ -1,0 +1,117 @@
+"""Checkpoint files: a dict that `torch.load(weights_only=True)` reads, so that opening one runs no code."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.contract.errors import CheckpointError
+from core.contract.files import replacing
+from core.contract.runs import FORMAT_VERSION, Split
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A soft prompt [V, H] in float32 and what it came from.
+
+    `metrics` has train_loss, heldout_loss and heldout_perplexity (None where not measured). `training` is the state
+    that a resumed run goes on from (optimizer, scaler, progress); only last.pt has it.
+    """
+
+    soft_prompt: torch.Tensor
+    base_model: str
+    epoch: int
+    step: int
+    metrics: dict[str, float | None]
+    config: dict[str, Any]
+    split: Split
+    run_id: str
+    training: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """V."""
+        return int(self.soft_prompt.shape[0])
+
+    @property
+    def embedding_dim(self) -> int:
+        """H."""
+        return int(self.soft_prompt.shape[1])
+
+    def check_fits(self, embedding_dim: int, model: str) -> None:
+        """Raise CheckpointError unless the prompt is as wide as the model's embeddings."""
+        if self.embedding_dim != embedding_dim:
+            raise CheckpointError(
+                f"the soft prompt is {self.embedding_dim} wide, but {model} needs {embedding_dim}",
+                f"use the model that it was trained on: --set model.name={self.base_model}",
+            )
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint whole or not at all."""
+    content: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "soft_prompt": checkpoint.soft_prompt.detach().to("cpu", torch.float32).contiguous().clone(),
+        "base_model": checkpoint.base_model,
+        "embedding_dim": checkpoint.embedding_dim,
+        "num_virtual_tokens": checkpoint.num_virtual_tokens,
+        "epoch": checkpoint.epoch,
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+        "config": checkpoint.config,
+        "split": checkpoint.split.model_dump(),
+        "run_id": checkpoint.run_id,
+    }
+    if checkpoint.training is not None:
+        content["training"] = checkpoint.training
+    with replacing(path) as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        CheckpointError: it is missing, damaged, not one of ours, holds more than plain data, or is of a newer format.
+    """
+    content = _read(path)
+    if not isinstance(content, dict) or not isinstance(content.get("soft_prompt"), torch.Tensor):
+        raise CheckpointError(f"{path} is not a softtune checkpoint", "softtune train writes them under soft_prompts/")
+    version = content.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format version {version}; this softtune reads up to {FORMAT_VERSION}",
+                              "update softtune")
+    rows = content["soft_prompt"]
+    try:
+        checkpoint = Checkpoint(
+            rows.to(torch.float32), content["base_model"], content["epoch"], content["step"], content["metrics"],
+            content["config"], Split(**content["split"]), content["run_id"], content.get("training"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is incomplete: {error}", "use another checkpoint of the same run") from None
+    if rows.dim() != 2 or not math.isfinite(rows.abs().sum().item()):
+        raise CheckpointError(f"{path}: its soft prompt is not a finite matrix", "use an earlier checkpoint of the run")
+    return checkpoint
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}", "train one first (softtune train), or name another "
+                              "(inference.checkpoint_path)") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} holds more than tensors and plain values: {str(error).splitlines()[0]}",
+                              "nothing of it was executed; use a file that softtune wrote") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}",
+                              "use another checkpoint of the same run") from None

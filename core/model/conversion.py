@@ -1,0 +1,91 @@
+"""GGUF weights, converted once to a cached folder of safetensors.
+
+transformers reads GGUF by itself, but building the tokenizer from it takes some twenty seconds each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $XDG_CACHE_HOME/softtune/models."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "softtune" / "models"
+
+
+def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) -> str:
+    """A folder with the float32 weights and the tokenizer of a GGUF file, converted now or found in the cache.
+
+    Args:
+        source: local folder or hub id that has the file.
+
+    Raises:
+        OSError: the file is not there or cannot be read (as transformers and the hub client raise it).
+    """
+    file = _gguf_path(source, gguf_file)
+    target = cache_folder() / f"{file.stem}-{_fingerprint(file)}"
+    if target.is_dir():
+        return str(target)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
+    try:
+        folder = str(file.parent)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file.name, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+        _unquantized(model).save_pretrained(unfinished)
+        AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(unfinished)
+        unfinished.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process converted it meanwhile
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return str(target)
+
+
+def _unquantized(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that transformers lets be saved: one read from GGUF is marked as quantized."""
+    shape = copy.deepcopy(model.config)
+    if hasattr(shape, "quantization_config"):
+        del shape.quantization_config
+    plain = type(model)(shape)
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    return plain
+
+
+def _gguf_path(source: str, gguf_file: str) -> Path:
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(source, gguf_file))
+    file = folder / gguf_file
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {gguf_file} in {source} (model.gguf_file)")
+    return file
+
+
+def _fingerprint(file: Path) -> str:
+    """Enough of the file to tell versions apart without reading gigabytes: size, first and last MiB."""
+    digest = hashlib.sha256(str(file.stat().st_size).encode())
+    with open(file, "rb") as content:
+        digest.update(content.read(2**20))
+        content.seek(max(file.stat().st_size - 2**20, 0))
+        digest.update(content.read())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Learning a soft prompt: the loop, its loss and its schedule."""
