@@ -176,6 +176,14 @@ class CompletionGenerated(EventBase):
     total: int
 
 
+class CompletionsSaved(EventBase):
+    """All completions are whole on disk."""
+
+    type: Literal["CompletionsSaved"] = "CompletionsSaved"
+    path: str
+    total: int
+
+
 class ProblemEvaluated(EventBase):
     """One completion was executed against its tests."""
 
@@ -257,8 +265,8 @@ class UnknownEvent(EventBase):
 
 Event = (
     RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
-    | CheckpointSaved | Notice | CompletionGenerated | ProblemEvaluated | EvaluationCompleted | RunPaused | RunResumed
-    | RunStopped | RunFinished | RunFailed
+    | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated | EvaluationCompleted
+    | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
 )
 
 EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))

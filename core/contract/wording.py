@@ -7,6 +7,7 @@ from typing import Any
 
 from core.contract.events import (
     CheckpointSaved,
+    CompletionsSaved,
     EpochCompleted,
     EvaluationCompleted,
     ModelLoaded,
@@ -60,9 +61,10 @@ def _(event: TrainingPlanned) -> list[str]:
 
 @describe.register
 def _(event: StepCompleted) -> list[str]:
+    where = f"epoch {event.epoch} step {event.step}/{event.total_steps}"
     return [
-        f"epoch {event.epoch} step {event.step}/{event.total_steps}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
-        f"grad norm {event.grad_norm:.3f}  {event.tokens_per_second:,.0f} tok/s"
+        f"{where}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  grad norm {event.grad_norm:.3f}  "
+        f"{event.tokens_per_second:,.0f} tok/s"
     ]
 
 
@@ -77,7 +79,8 @@ def _(event: ValidationCompleted) -> list[str]:
     figures = f"held-out loss {event.loss:.4f}, perplexity {event.perplexity:.3f}"
     if event.epoch == 0:
         return [f"untrained prompt: {figures}"]
-    return [f"epoch {event.epoch}: {figures}" + (f" (best so far {event.previous_best:.4f})" if event.previous_best else "")]
+    before = "" if event.previous_best is None else f" (best so far {event.previous_best:.4f})"
+    return [f"epoch {event.epoch}: {figures}{before}"]
 
 
 @describe.register
@@ -92,6 +95,11 @@ def _(event: Notice) -> list[str]:
     where = f"{event.setting}: " if event.setting else ""
     mark = "!" if event.level == "warning" else "·"
     return [f"{mark} {where}{event.what}", *([f"  → {event.remedy}"] if event.remedy else [])]
+
+
+@describe.register
+def _(event: CompletionsSaved) -> list[str]:
+    return [f"{event.total} completions saved to {event.path}"]
 
 
 @describe.register

@@ -103,15 +103,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}", "train one first (softtune train), or name another "
                               "(inference.checkpoint_path)") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
+    if not zipfile.is_zipfile(content):
+        raise CheckpointError(f"{path} is damaged or not a checkpoint", "use another checkpoint of the same run")
+    try:
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and plain values: {str(error).splitlines()[0]}",
                               "nothing of it was executed; use a file that softtune wrote") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}",
+    except Exception as error:  # torch promises no types for what a broken file makes it raise
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {str(error)[:200]}",
                               "use another checkpoint of the same run") from None

@@ -10,4 +10,4 @@ def learning_rate_factor(step: int, total_steps: int, warmup_steps: int) -> floa
     """
     if step <= warmup_steps:
         return step / warmup_steps
-    return (total_steps + 1 - step) / (total_steps + 1 - warmup_steps)
+    return (total_steps + 1 - step) / (total_steps + 1 - max(warmup_steps, 1))

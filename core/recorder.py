@@ -1,0 +1,82 @@
+"""Writes down what a job tells: events.jsonl, the state in run.json, and the readable log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from core.contract.events import (
+    EvaluationCompleted,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+    StepCompleted,
+    TrainingPlanned,
+    ValidationCompleted,
+)
+from core.contract.runs import LOGS, EventLog, RunFolder, RunRecord, State, process_start
+from core.contract.wording import describe
+
+STATES: dict[type, State] = {
+    RunStarted: "running", RunPaused: "paused", RunResumed: "running", RunStopped: "stopped", RunFinished: "finished",
+    RunFailed: "failed",
+}
+
+
+def record(events: Iterator[Event], folder: RunFolder) -> Iterator[Event]:
+    """Pass a job's events through, each on disk before it goes on."""
+    log = EventLog(folder.events_file)
+    readable = LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log"
+    LOGS.mkdir(exist_ok=True)
+    try:
+        with open(readable, "a", encoding="utf-8") as lines:
+            for event in events:
+                log.append(event)
+                _write_lines(lines, event)
+                _update_record(folder, event)
+                yield event
+    finally:
+        log.close()
+
+
+def _write_lines(file: TextIO, event: Event) -> None:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+    for line in describe(event):
+        print(f"{stamp}  {line}", file=file, flush=True)
+
+
+def _update_record(folder: RunFolder, event: Event) -> None:
+    """Keep run.json in step with the events that change what a list of runs shows."""
+    changes = _changes(event)
+    if changes:
+        record = folder.read_record()
+        folder.write_record(RunRecord.model_validate({**record.model_dump(), **changes}))
+
+
+def _changes(event: Event) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    if type(event) in STATES:
+        changes["state"] = STATES[type(event)]
+    match event:
+        case RunStarted():
+            changes |= {"pid": os.getpid(), "pid_started": process_start(os.getpid()), "ended": None, "error": ""}
+        case RunFinished() | RunStopped():
+            changes["ended"] = event.time
+        case RunFailed():
+            changes |= {"ended": event.time, "error": event.what}
+        case TrainingPlanned():
+            changes["total_steps"] = event.total_steps
+        case StepCompleted() if event.step == event.total_steps:
+            changes["step"] = event.step
+        case ValidationCompleted() if event.is_best:
+            changes |= {"heldout_loss": event.loss, "step": event.step}
+        case EvaluationCompleted():
+            scores = {"all": event.overall, "train": event.train, "heldout": event.heldout}
+            changes["pass_at_1"] = {name: score.pass_at_1 for name, score in scores.items()}
+    return changes

@@ -1,0 +1,81 @@
+"""From settings, a model and problems to a trainer that is ready to go, or to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from core.contract.config import Config
+from core.contract.control import ControlInbox
+from core.contract.errors import CheckpointError, DataError
+from core.contract.events import Event, Notice, TrainingPlanned
+from core.contract.plan import plan_training
+from core.contract.runs import RunFolder
+from core.data.batches import encode_problems
+from core.data.dataset import Dataset
+from core.model.checkpoint import Checkpoint
+from core.model.loading import LoadedModel
+from core.model.soft_prompt import SoftPrompt, initial_rows
+from core.training.checkpoints import CheckpointWriter
+from core.training.loop import Trainer
+
+
+def build_trainer(
+    config: Config, loaded: LoadedModel, dataset: Dataset, folder: RunFolder, control: ControlInbox,
+    last: Checkpoint | None,
+) -> Trainer:
+    """A trainer with a fresh soft prompt, or with all that `last` (a run's last.pt) had.
+
+    Raises:
+        DataError: no solution has room within `dataset.max_length`.
+        CheckpointError: `last` does not fit the model or has no optimizer state.
+    """
+    torch.manual_seed(config.dataset.seed)
+    if last is None:
+        rows = initial_rows(
+            loaded.model, loaded.tokenizer, config.soft_prompts.num_virtual_tokens,
+            from_vocab=config.soft_prompts.init_from_vocab, seed=config.dataset.seed,
+        )
+    else:
+        last.check_fits(loaded.embedding_dim, loaded.name)
+        rows = last.soft_prompt
+    soft_prompt = SoftPrompt(rows).to(loaded.precision.device)
+    examples = {e.task_id: e for e in encode_problems(loaded.tokenizer, dataset.selected, config) if e.target}
+    sides = [[examples[i] for i in ids if i in examples] for ids in (dataset.split.train, dataset.split.heldout)]
+    if not all(sides):
+        raise DataError(f"dataset.max_length {config.dataset.max_length} leaves no solution to learn from",
+                        "raise dataset.max_length")
+    plan = plan_training(config, len(sides[0]), len(sides[1]))
+    writer = CheckpointWriter(folder, config, dataset.split)
+    trainer = Trainer(loaded, soft_prompt, *sides, config, plan, writer, control)
+    if last is not None:
+        if last.training is None:
+            raise CheckpointError(f"{folder.checkpoints}/last.pt has no optimizer state", "start a new run")
+        trainer.restore(last.training)
+    return trainer
+
+
+def announce(config: Config, dataset: Dataset, trainer: Trainer) -> Iterator[Event]:
+    """The schedule that is really used, and what of the settings could not be taken literally."""
+    plan = trainer.plan
+    yield TrainingPlanned(
+        train_problems=plan.train_problems, heldout_problems=plan.heldout_problems,
+        effective_batch=plan.effective_batch, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps,
+        num_epochs=config.training.num_epochs, learning_rate=config.training.learning_rate,
+        warmup_steps=plan.warmup_steps,
+    )
+    for setting, what, remedy in plan.notices:
+        yield Notice(setting=setting, what=what, remedy=remedy)
+    if config.hardware.num_workers:
+        yield Notice(level="info", setting="hardware.num_workers", remedy="set it to 0",
+                     what="batches are tokenized once and stay in memory; no worker process is started")
+    used = {example.task_id: example for example in (*trainer.train, *trainer.heldout)}
+    cut = [task for task, example in used.items() if example.cut]
+    dropped = [problem.task_id for problem in dataset.selected if problem.task_id not in used]
+    for tasks, what in ((cut, "lose the end of their solution"), (dropped, "have no room for a solution; left out")):
+        if tasks:
+            yield Notice(
+                setting="dataset.max_length", what=f"{len(tasks)} problems {what}: {', '.join(tasks)}",
+                remedy=f"raise dataset.max_length above {config.dataset.max_length}",
+            )

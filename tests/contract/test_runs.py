@@ -1,0 +1,71 @@
+"""Run folders, and states that are judged and not believed."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from core.contract.config import Config
+from core.contract.errors import UsageError
+from core.contract.files import write_whole
+from core.contract.runs import create_run, find_run, judge, list_runs, process_start
+
+
+def test_a_new_run_has_its_configuration_and_is_queued(tmp_path: Path) -> None:
+    folder = create_run(Config(), "first", tmp_path)
+    assert folder.run_id.endswith("-first") and folder.read_config() == Config()
+    assert [(run.folder.run_id, run.state) for run in list_runs(tmp_path)] == [(folder.run_id, "queued")]
+
+
+def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
+    folders = {create_run(Config(), "same", tmp_path).run_id for _ in range(3)}
+    assert len(folders) == 3
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 65, "a b"])
+def test_a_name_that_no_folder_should_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        create_run(Config(), name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_found_by_id_by_name_and_as_last(tmp_path: Path) -> None:
+    folder = create_run(Config(), "mine", tmp_path)
+    for name in (folder.run_id, "mine", "last"):
+        assert find_run(name, tmp_path).run_id == folder.run_id
+    with pytest.raises(UsageError, match="no run 'other'"):
+        find_run("other", tmp_path)
+
+
+def test_a_running_run_is_believed_only_while_its_process_lives(tmp_path: Path) -> None:
+    record = create_run(Config(), "x", tmp_path).read_record()
+    alive = {"state": "running", "pid": os.getpid(), "pid_started": process_start(os.getpid())}
+    assert judge(record.model_copy(update=alive)) == "running"
+    assert judge(record.model_copy(update={**alive, "pid_started": 1.0})) == "crashed"  # the pid was used again
+    assert judge(record.model_copy(update={**alive, "pid": 2**22 + 1})) == "crashed"
+    assert judge(record.model_copy(update={**alive, "state": "finished", "pid": 1})) == "finished"
+    assert judge(record, now=time.time() + 3600) == "crashed"  # queued, and nobody came
+
+
+def test_a_damaged_folder_is_listed_with_its_reason(tmp_path: Path) -> None:
+    good = create_run(Config(), "good", tmp_path)
+    (tmp_path / "2020-01-01-000000-empty").mkdir()
+    (tmp_path / "2020-01-01-000000-torn").mkdir()
+    (tmp_path / "2020-01-01-000000-torn" / "run.json").write_text('{"run_id": ')
+    states = {run.folder.run_id: (run.state, bool(run.reason)) for run in list_runs(tmp_path)}
+    assert states[good.run_id] == ("queued", False)
+    assert states["2020-01-01-000000-empty"] == states["2020-01-01-000000-torn"] == ("damaged", True)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "deep" / "x.json"
+    write_whole(file, "old")
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(file, "new")
+    assert file.read_text() == "old" and [path.name for path in file.parent.iterdir()] == ["x.json"]

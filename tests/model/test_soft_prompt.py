@@ -1,0 +1,59 @@
+"""The soft prompt's place in the input, and where it starts from."""
+
+from typing import Any
+
+import torch
+
+from core.contract.config import Config
+from core.data.batches import collate, encode_problems
+from core.data.humaneval import load_problems
+from core.model.soft_prompt import SoftPrompt, common_token_ids, head_at, initial_rows
+
+
+def test_vocabulary_rows_are_common_real_tokens(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    rows = initial_rows(tiny_model, tiny_tokenizer, 20, from_vocab=True, seed=1)
+    table = tiny_model.get_input_embeddings().weight
+    ids = [int((table == row).all(dim=1).nonzero()[0]) for row in rows]
+    assert len(set(ids)) == 20 and max(ids) < len(tiny_tokenizer) < len(table)
+    assert not set(ids) & set(tiny_tokenizer.all_special_ids)
+    assert all(tiny_tokenizer.decode([i]).strip() for i in ids)
+
+
+def test_initial_rows_follow_the_seed(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    for from_vocab in (True, False):
+        first, again, other = (
+            initial_rows(tiny_model, tiny_tokenizer, 5, from_vocab=from_vocab, seed=seed) for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, again) and not torch.equal(first, other)
+        assert first.shape == (5, 64) and first.dtype == torch.float32
+
+
+def test_a_prompt_longer_than_the_vocabulary_still_starts(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    count = len(common_token_ids(tiny_tokenizer))
+    assert len(initial_rows(tiny_model, tiny_tokenizer, count + 7, from_vocab=True, seed=1)) == count + 7
+
+
+def test_common_tokens_are_counted_from_the_commonest(tiny_tokenizer: Any) -> None:
+    assert common_token_ids(tiny_tokenizer, 30) == common_token_ids(tiny_tokenizer)[:30]
+
+
+def test_no_padding_stands_between_the_prompt_and_the_text(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    embedding = tiny_model.get_input_embeddings()
+    examples = encode_problems(tiny_tokenizer, load_problems().problems[:4], Config())
+    prompt = SoftPrompt(torch.randn(7, 64))
+    embedded = prompt.embed(embedding, collate(examples, 0))
+    for row, example in zip(embedded, examples, strict=True):
+        assert torch.equal(row[:7], prompt.weight)
+        assert torch.equal(row[7 : 7 + len(example.context)], embedding(torch.tensor(example.context)))
+
+
+def test_the_head_sees_supervised_positions_only(tiny_model: Any) -> None:
+    ids = torch.arange(12).view(2, 6)
+    supervised = torch.zeros(2, 6, dtype=torch.bool)
+    supervised[0, 2], supervised[1, 4] = True, True
+    everything = tiny_model(input_ids=ids).logits
+    with head_at(tiny_model, supervised):
+        few = tiny_model(input_ids=ids).logits
+    assert few.shape == (1, 2, 512)
+    assert torch.allclose(few[0], everything[supervised], atol=1e-6)
+    assert tiny_model(input_ids=ids).logits.shape == (2, 6, 512)  # and the hook is gone
