@@ -9,7 +9,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from core.contract.config import Config, ModelSettings
 from core.contract.control import ControlInbox, StopRequested, heed
 from core.contract.errors import CheckpointError, SofttuneError
 from core.contract.events import (
+    EvaluationCompleted,
     Event,
     ModelLoaded,
     Notice,
@@ -62,10 +63,12 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         yield model_loaded(loaded, trainer.soft_prompt.weight)
         yield from announce(config, dataset, trainer)
         yield from trainer.fit()
+        evaluation = None
         if config.evaluation.score_after_training:
             best = load_checkpoint(folder.checkpoints / "best.pt")
-            yield from complete_and_score(config, loaded, best, dataset, folder, control)
+            evaluation = yield from complete_and_score(config, loaded, best, dataset, folder, control)
         yield RunFinished(
+            evaluation=evaluation,
             best_heldout_loss=trainer.standing.best_loss, best_epoch=trainer.standing.best_epoch,
             best_checkpoint=str(folder.checkpoints / "best.pt"), published=[str(BEST_PUBLISHED)],
             seconds=time.perf_counter() - start,
@@ -125,18 +128,18 @@ def evaluate(config: Config, completions: Path, control: ControlInbox) -> Iterat
         problems = load_problems(config.dataset.path).by_id()
         results = completions.with_name(f"{completions.stem}_results.jsonl")
         name = str(rows[0].get("checkpoint", completions)) if rows else str(completions)
-        yield from score(
+        evaluation = yield from with_summary(score(
             rows, problems, split_of_rows(rows), config.evaluation, results_path=results, completions_path=completions,
             checkpoint=name, control=control,
-        )
-        yield RunFinished(seconds=time.perf_counter() - start)
+        ))
+        yield RunFinished(evaluation=evaluation, seconds=time.perf_counter() - start)
     except StopRequested:
         yield RunStopped(step=0)
     except Exception as error:
         yield failure(error, "")
 
 
-def load(config: Config, control: ControlInbox) -> Iterator[Event]:
+def load(config: Config, control: ControlInbox) -> Generator[Event, None, LoadedModel]:
     """Load the model, telling so; the generator's value is the LoadedModel."""
     yield from heed(control)
     yield Progress(stage="loading", done=0, total=1, unit="model", detail=config.model.name)
@@ -158,7 +161,7 @@ def model_loaded(loaded: LoadedModel, rows: torch.Tensor | None) -> ModelLoaded:
 
 def complete_and_score(
     config: Config, loaded: LoadedModel, best: Checkpoint, dataset: Dataset, folder: RunFolder, control: ControlInbox
-) -> Iterator[Event]:
+) -> Generator[Event, None, EvaluationCompleted | None]:
     """Complete every problem of the run with its best checkpoint, execute the completions, publish both."""
     evaluation = folder.evaluation("best")
     target, published = evaluation / "completions.jsonl", Path(config.inference.output_path)
@@ -167,14 +170,25 @@ def complete_and_score(
         config, loaded, best.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
     )
     write_whole(published, target.read_bytes())
-    for event in score(
-        read_completions(target), dataset.everything.by_id(), dataset.split, config.evaluation,
+    return (yield from with_summary(score(
+        read_completions(target), {p.task_id: p for p in dataset.selected}, dataset.split, config.evaluation,
         results_path=evaluation / "results.jsonl", completions_path=published, checkpoint="best", control=control,
-    ):
-        if event.type == "EvaluationCompleted":
-            summary = event.model_dump(by_alias=True, exclude={"time", "type"})
-            write_whole(evaluation / "summary.json", json.dumps(summary, indent=1) + "\n")
+    ), evaluation / "summary.json"))
+
+
+def with_summary(
+    events: Iterator[Event], summary: Path | None = None
+) -> Generator[Event, None, EvaluationCompleted | None]:
+    """Pass events through; the value is the EvaluationCompleted among them, written to `summary` as JSON."""
+    evaluation = None
+    for event in events:
+        if isinstance(event, EvaluationCompleted):
+            evaluation = event
+            if summary:
+                fields = event.model_dump(by_alias=True, exclude={"time", "type"})
+                write_whole(summary, json.dumps(fields, indent=1) + "\n")
         yield event
+    return evaluation
 
 
 def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str]) -> Config:

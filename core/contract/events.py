@@ -245,6 +245,8 @@ class RunFinished(EventBase):
     best_epoch: int | None = None
     best_checkpoint: str | None = None
     published: list[str] = []
+    evaluation: EvaluationCompleted | None = None
+    """The scores, where the job had any."""
     seconds: float
 
 

@@ -107,7 +107,6 @@ def _(event: EvaluationCompleted) -> list[str]:
     return [
         f"scored {event.overall.total} problems of {event.checkpoint} in {duration(event.seconds)} "
         f"(isolation: {event.isolation})",
-        *score_table({"all": event.overall, "train": event.train, "held-out": event.heldout}),
         f"completions: {event.completions_path}",
         f"results: {event.results_path}",
     ]
@@ -134,7 +133,11 @@ def _(event: RunFinished) -> list[str]:
     lines = [f"finished in {duration(event.seconds)}"]
     if event.best_heldout_loss is not None:
         lines.append(f"best held-out loss {event.best_heldout_loss:.4f} (epoch {event.best_epoch})")
-    return lines + [f"soft prompt: {path}" for path in event.published or [event.best_checkpoint] if path]
+    lines += [f"soft prompt: {path}" for path in event.published or [event.best_checkpoint] if path]
+    if event.evaluation is not None:
+        kinds = event.evaluation
+        lines += score_table({"all": kinds.overall, "train": kinds.train, "held-out": kinds.heldout})
+    return lines
 
 
 @describe.register

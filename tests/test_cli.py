@@ -1,0 +1,150 @@
+"""The commands as users and scripts call them: streams, exit statuses, signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.contract.events import EVENT_TYPES, parse_event
+from core.data.humaneval import load_problems
+
+CORE = [sys.executable, "-P", "-m", "core"]
+
+
+@pytest.fixture
+def tiny_options(tiny_model_folder: Path) -> list[str]:
+    settings = [
+        f"model.name={tiny_model_folder}", "hardware.device=cpu", "dataset.max_samples=10", "training.num_epochs=1",
+        "training.warmup_steps=0", "inference.max_new_tokens=8", "dataset.max_length=2048",
+    ]
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def softtune(*arguments: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [*CORE, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **more
+    )
+
+
+def test_json_gives_event_lines_and_nothing_else(tiny_options: list[str], tmp_path: Path) -> None:
+    done = softtune("train", "--json", "--name", "j", *tiny_options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [parse_event(line) for line in done.stdout.splitlines()]
+    assert all(event is not None and event.type in EVENT_TYPES for event in events)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert done.stdout == (folder / "events.jsonl").read_text() and folder.name.endswith("-j")
+    runs = json.loads(softtune("runs", "--json", cwd=tmp_path).stdout)
+    assert [(run["run_id"], run["state"]) for run in runs] == [(folder.name, "finished")]
+    assert runs[0]["heldout_loss"] > 0
+
+
+def test_without_a_terminal_it_trains_and_ends_with_the_table(tiny_options: list[str], tmp_path: Path) -> None:
+    done = softtune(*tiny_options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = [line.split() for line in done.stdout.splitlines()[-4:]]
+    assert table[0] == ["problems", "Total", "Passed", "Failed", "pass@1"]
+    assert [row[:2] for row in table[1:]] == [["all", "10"], ["train", "8"], ["held-out", "2"]]
+    assert "✓ New best checkpoint saved to soft_prompts/best_soft_prompts.pt" in done.stdout
+    assert "an effective batch of 16 is larger" in done.stderr  # notices are no data
+
+
+def test_a_bad_configuration_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "prompt_tuning.yml").write_text("training:\n  learning_rat: 1\n")
+    done = softtune("train", "--set", "training.num_epochs=0", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "prompt_tuning.yml:2: training.learning_rat: found an unknown key; did you mean" in done.stderr
+    assert "training.num_epochs: found 0; allowed: a whole number, at least 1" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt_tuning.yml"]
+
+
+@pytest.mark.parametrize("arguments", [
+    ["train", "none.yml"], ["train", "--nonsense"], ["train", "--resume", "nobody"], ["train", "--name", "a/b"],
+    ["infer", "--split", "some"], ["evaluate", "--timeout", "-1"],
+])
+def test_a_wrong_command_is_status_2_and_writes_nothing(arguments: list[str], tmp_path: Path) -> None:
+    done = softtune(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_failed_is_status_1_on_stderr(tmp_path: Path) -> None:
+    for arguments in (["infer", "none.pt"], ["evaluate", "--input", "none.jsonl"],
+                      ["evaluate", "--input", "none.jsonl", "--json"]):
+        done = softtune(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, ""), arguments
+        assert "there is no" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_with_a_checkpoint_and_the_run_can_go_on(
+    number: int, tiny_options: list[str], tmp_path: Path
+) -> None:
+    long = [*tiny_options, "--set", "training.num_epochs=100000", "--set", "evaluation.early_stopping_patience=null"]
+    process = subprocess.Popen([*CORE, "train", "--json", *long], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"StepCompleted"' in line:
+            break
+    start = time.monotonic()
+    process.send_signal(number)
+    rest = process.stdout.read().splitlines()
+    process.stdout.close()
+    assert process.wait(30) == 130 and time.monotonic() - start < 10
+    assert '"RunStopped"' in rest[-1]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "checkpoints" / "last.pt").exists()
+    assert json.loads((folder / "run.json").read_text())["state"] == "stopped"
+    text = (folder / "config.yml").read_text().replace("num_epochs: 100000", "num_epochs: 1")
+    (folder / "config.yml").write_text(text)
+    done = softtune("train", "--resume", "last", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "resumed after step" in done.stdout
+
+
+def test_evaluate_prints_one_json_object(tmp_path: Path) -> None:
+    rows = [{"task_id": p.task_id, "completion": p.canonical_solution, "split": side}
+            for p, side in zip(load_problems().problems[:4], ("train", "train", "heldout", ""), strict=True)]
+    rows[1]["completion"] = "    pass\n"
+    file = tmp_path / "c.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = softtune("evaluate", "--input", "c.jsonl", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["all"] == {"total": 4, "passed": 3, "failed": 1, "pass@1": 0.75}
+    assert report["train"] == {"total": 2, "passed": 1, "failed": 1, "pass@1": 0.5}
+    assert report["heldout"] == {"total": 1, "passed": 1, "failed": 0, "pass@1": 1.0}
+    assert report["isolation"]
+
+
+def test_the_published_evaluator_reads_our_completions_and_agrees(tmp_path: Path) -> None:
+    problems = load_problems().problems
+    rows = [{"task_id": p.task_id, "completion": "    pass\n" if i % 3 else p.canonical_solution, "split": "train"}
+            for i, p in enumerate(problems)]
+    file = tmp_path / "completions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert softtune("evaluate", "--input", str(file), cwd=tmp_path).returncode == 0
+    published = Path(sys.executable).with_name("evaluate_functional_correctness")
+    subprocess.run([published, str(file)], check=True, capture_output=True, timeout=120)
+    verdicts = []
+    for results in ("completions_results.jsonl", "completions.jsonl_results.jsonl"):
+        lines = (tmp_path / results).read_text().splitlines()
+        verdicts.append({row["task_id"]: row["passed"] for row in map(json.loads, lines)})
+    assert verdicts[0] == verdicts[1] and sum(verdicts[0].values()) == 55
+
+
+def test_help_and_version_are_quick_about_it(tmp_path: Path) -> None:
+    for flag in ("--help", "--version"):
+        done = softtune(flag, cwd=tmp_path, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+        assert done.returncode == 0 and "softtune" in done.stdout
+        assert "| torch" not in done.stderr and "core.cli" in done.stderr
+
+
+def test_a_folder_named_core_is_not_imported_in_our_stead(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").write_text("raise SystemExit('the wrong core')")
+    assert softtune("--version", cwd=tmp_path).returncode == 0

@@ -1,0 +1,166 @@
+"""Whole jobs on the tiny model: list() of a generator of events, and what it leaves on disk."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.contract.config import Config
+from core.contract.config_file import load_config
+from core.contract.control import Command, ControlInbox
+from core.contract.events import (
+    CompletionGenerated,
+    EvaluationCompleted,
+    Event,
+    Notice,
+    ProblemEvaluated,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+)
+from core.contract.runs import EventTail, RunFolder, create_run, list_runs
+from core.jobs import evaluate, infer, train
+from core.recorder import record
+
+
+@pytest.fixture
+def config(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    return load_config(overrides=[
+        f"model.name={tiny_model_folder}", "hardware.device=cpu", "dataset.max_samples=12", "training.num_epochs=1",
+        "soft_prompts.num_virtual_tokens=4", "inference.max_new_tokens=12", "dataset.max_length=2048",
+    ])
+
+
+def run(config: Config) -> tuple[RunFolder, list[Event]]:
+    folder = create_run(config, "job")
+    return folder, list(record(train(config, folder, ControlInbox(folder.control_file)), folder))
+
+
+def test_a_whole_run(config: Config) -> None:
+    folder, events = run(config)
+    assert isinstance(events[0], RunStarted) and isinstance(events[-1], RunFinished), events[-1]
+    assert EventTail(folder.events_file).read() == events
+    assert sum(isinstance(event, CompletionGenerated) for event in events) == 12
+    assert sum(isinstance(event, ProblemEvaluated) for event in events) == 12
+    evaluation = next(event for event in events if isinstance(event, EvaluationCompleted))
+    assert (evaluation.overall.total, evaluation.train.total, evaluation.heldout.total) == (12, 9, 3)
+    assert [(run.state, bool(run.record and run.record.dataset_sha256)) for run in list_runs()] == [("finished", True)]
+    completions = [json.loads(line) for line in Path("results/completions_soft_prompts.jsonl").read_text().splitlines()]
+    results = [json.loads(line) for line in (folder.evaluation("best") / "results.jsonl").read_text().splitlines()]
+    problems = [json.loads(line)["task_id"] for line in folder.problems_file.read_text().splitlines()]
+    assert [row["task_id"] for row in completions] == [row["task_id"] for row in results] == problems
+    assert {row["split"] for row in completions} == {"train", "heldout"}
+    summary = json.loads((folder.evaluation("best") / "summary.json").read_text())
+    assert summary["all"]["total"] == 12 and summary["isolation"]
+    assert Path("logs").glob("soft_prompt_training_*.log")
+
+
+def test_the_readable_log_says_what_people_look_for(config: Config) -> None:
+    run(config)
+    (log,) = Path("logs").glob("soft_prompt_training_*.log")
+    text = log.read_text()
+    for words in ("device", "trainable parameters  256", "frozen parameters", "optimizer steps", "effective batch",
+                  "learning rate", "warm-up", "held-out loss", "perplexity", "average training loss",
+                  "✓ New best checkpoint saved to soft_prompts/best_soft_prompts.pt", "pass@1", "finished in"):
+        assert words in text
+
+
+def test_infer_and_evaluate_after_training(config: Config) -> None:
+    run(config)
+    before = Path("results/completions_soft_prompts.jsonl").read_text()
+    Path("results/completions_soft_prompts.jsonl").unlink()
+    events = list(infer(config, None, ControlInbox()))
+    assert isinstance(events[-1], RunFinished), events[-1]
+    written = Path("results/completions_soft_prompts.jsonl")
+    pick = [[(row["task_id"], row["completion"]) for row in map(json.loads, text.splitlines())]
+            for text in (before, written.read_text())]
+    assert pick[0] == pick[1]
+    scored = list(evaluate(config, written, ControlInbox()))
+    evaluation = next(event for event in scored if isinstance(event, EvaluationCompleted))
+    assert (evaluation.overall.total, evaluation.train.total, evaluation.heldout.total) == (12, 9, 3)
+    assert Path("results/completions_soft_prompts_results.jsonl").exists()
+
+
+def test_the_split_travels_with_the_checkpoint(config: Config) -> None:
+    _, events = run(config)
+    other = load_config(overrides=["dataset.seed=7", "hardware.device=cpu", "inference.max_new_tokens=2"])
+    target = Path("held.jsonl")
+    events = list(infer(other, None, ControlInbox(), split="heldout", output=target))
+    assert isinstance(events[-1], RunFinished), events[-1]  # and the model is the checkpoint's own, not the default
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"heldout"} and len(rows) == 3
+
+
+def test_the_baseline_is_kept_apart(config: Config) -> None:
+    events = list(infer(config, None, ControlInbox(), soft=False))
+    assert isinstance(events[-1], RunFinished), events[-1]
+    rows = [json.loads(line) for line in Path("results/completions_no_soft_prompt.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and {row["checkpoint"] for row in rows} == {"no soft prompt"}
+    assert not Path("results/completions_soft_prompts.jsonl").exists()
+
+
+def test_a_text_prompt_changes_what_is_completed(config: Config) -> None:
+    outputs = []
+    for position in ("after_soft", "before_soft"):
+        text = config.inference.model_copy(update={"text_prompt": "# x\n", "text_prompt_position": position})
+        events = list(infer(config.model_copy(update={"inference": text}), None, ControlInbox(), soft=False))
+        assert isinstance(events[-1], RunFinished), events[-1]
+        outputs.append(Path("results/completions_no_soft_prompt.jsonl").read_text())
+    assert outputs[0] == outputs[1]  # without a soft prompt there is no other order
+    list(infer(config, None, ControlInbox(), soft=False))
+    assert Path("results/completions_no_soft_prompt.jsonl").read_text() != outputs[0]
+
+
+STAGES = ["TrainingPlanned", "StepCompleted", "CompletionGenerated", "ProblemEvaluated"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stop_is_obeyed_in_every_stage(stage: str, config: Config) -> None:
+    folder = create_run(config, "stopped")
+    control = ControlInbox(folder.control_file)
+    events: list[Event] = []
+    for event in record(train(config, folder, control), folder):
+        events.append(event)
+        if event.type == stage:
+            control.request(Command.STOP)
+    assert isinstance(events[-1], RunStopped)
+    assert [event.type for event in events].count(stage) <= 16
+    assert [run.state for run in list_runs()] == ["stopped"]
+    again = record(train(config, folder, ControlInbox(folder.control_file), resume=True), folder)
+    assert isinstance(list(again)[-1], RunFinished)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ("model.name=/nowhere/at/all", "no folder /nowhere/at/all"),
+    ("dataset.path=/nowhere.jsonl", "no file /nowhere.jsonl"),
+    ("soft_prompts.embedding_dim=3", "embedding_dim is 3"),
+    ("dataset.max_length=16", "max_length 16"),
+])
+def test_a_run_that_cannot_start_says_why(change: str, words: str, config: Config) -> None:
+    section, _, rest = change.partition(".")
+    key, _, value = rest.partition("=")
+    changed = getattr(config, section).model_copy(update={key: int(value) if value.isdigit() else value})
+    _, events = run(config.model_copy(update={section: changed}))
+    failed = events[-1]
+    assert isinstance(failed, RunFailed) and words in failed.what and failed.remedy
+    assert [run.state for run in list_runs()] == ["failed"]
+
+
+def test_what_was_cut_is_reported_by_task_id(config: Config) -> None:
+    shorter = config.dataset.model_copy(update={"max_length": 200})
+    _, events = run(config.model_copy(update={"dataset": shorter}))
+    notices = [event for event in events if isinstance(event, Notice) and event.setting == "dataset.max_length"]
+    assert notices and all("HumanEval/" in notice.what for notice in notices)
+
+
+def test_an_error_nobody_foresaw_is_an_event_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[Event]:
+        raise ZeroDivisionError("what?")
+        yield
+
+    monkeypatch.setattr("core.training.loop.Trainer.fit", broken)
+    _, events = run(config)
+    assert isinstance(events[-1], RunFailed) and events[-1].what == "unexpected ZeroDivisionError"
