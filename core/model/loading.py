@@ -216,7 +216,9 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a chain may lead back to where it began
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
