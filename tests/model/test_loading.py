@@ -105,7 +105,7 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403, text=
     (errors.LocalEntryNotFoundError("offline"), "the hub cannot be reached"),
     (ConnectionError("no route"), "the hub cannot be reached"),
     (MemoryError(), "does not fit in memory"),
-    (ValueError("odd\nlines"), "cannot be loaded: odd$"),
+    (ValueError("odd\nlines"), "cannot be loaded: odd"),
 ])
 def test_what_the_hub_says_becomes_advice(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
