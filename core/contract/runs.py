@@ -244,15 +244,24 @@ class EventTail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self.behind = False
         self.skipped = 0
         self.unknown = 0
 
-    def read(self) -> list[Event]:
-        """New events, oldest first; [] when there are none or the file is not there yet."""
+    def read(self, at_most: int = -1) -> list[Event]:
+        """New events, oldest first; [] when there are none or the file is not there yet.
+
+        Args:
+            at_most: bytes to read now, so that a long log comes in parts; -1 for all. `behind` says if more is there.
+        """
+        self.behind = False
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._offset)
-                data = file.read()
+                data = file.read(at_most)
+                if len(data) == at_most:
+                    data += file.readline()
+                    self.behind = True
         except FileNotFoundError:
             return []
         whole = data[: data.rfind(b"\n") + 1]

@@ -1,0 +1,103 @@
+"""The installed program in a real terminal, with the real engine on the tiny model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.contract.runs import ACTIVE, list_runs
+
+SOFTTUNE = Path(sys.executable).with_name("softtune")
+BRAILLE = re.compile("[\u2801-\u28ff]")
+pytestmark = pytest.mark.terminal
+
+
+class Terminal:
+    """A tmux server of its own with one 120×40 window."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = str(folder / "tmux")
+        self("new-session", "-d", "-x", "120", "-y", "40", "-c", str(folder), "sh")
+        self("resize-window", "-x", "120", "-y", "40")
+
+    def __call__(self, *command: str) -> str:
+        argv = ["tmux", "-S", self.socket, *command]
+        # Python's view of the environment: readline, which pytest loads, puts COLUMNS=80 into the C library's.
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=dict(os.environ))
+        return done.stdout
+
+    def type(self, *keys: str) -> None:
+        self("send-keys", *keys)
+
+    def screen(self) -> str:
+        return self("capture-pane", "-p")
+
+    def wait_for(self, what: str | Callable[[str], bool], seconds: float = 40) -> str:
+        """The screen as soon as it shows `what`; fails with the screen when it does not."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            screen = self.screen()
+            if what in screen if isinstance(what, str) else what(screen):
+                return screen
+            time.sleep(0.2)
+        pytest.fail(f"never saw {what!r}:\n{self.screen()}")
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    window = Terminal(tmp_path)
+    yield window
+    window("kill-server")
+    for run in list_runs(tmp_path / "runs"):  # an engine outlives its window, and must not outlive its test
+        if run.state in ACTIVE and run.record and run.record.pid:
+            os.kill(run.record.pid, signal.SIGKILL)
+
+
+def engine_state(folder: Path) -> str:
+    (run,) = (folder / "runs").iterdir()
+    return str(json.loads((run / "run.json").read_text())["state"])
+
+
+def wait_for_state(folder: Path, state: str) -> None:
+    end = time.monotonic() + 30
+    while engine_state(folder) != state and time.monotonic() < end:
+        time.sleep(0.2)
+    assert engine_state(folder) == state
+
+
+def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt_tuning.yml").write_text(
+        f"model: {{name: {tiny_model_folder}}}\nhardware: {{device: cpu}}\n"
+        "dataset: {max_samples: 20, max_length: 2048}\n"
+        "training: {num_epochs: 100000, warmup_steps: 0}\nevaluation: {early_stopping_patience: null}\n"
+    )
+    terminal.type(f"{SOFTTUNE}", "Enter")
+    terminal.wait_for("starts training")
+    terminal.type("s")
+    first = terminal.wait_for(lambda screen: "training" in screen and bool(BRAILLE.search(screen)))
+    terminal.wait_for(lambda screen: BRAILLE.findall(screen) != BRAILLE.findall(first))  # the plot moves
+    terminal.type("Space")
+    terminal.wait_for("paused")
+    wait_for_state(tmp_path, "paused")
+    terminal.type("Space")
+    wait_for_state(tmp_path, "running")
+    terminal.type("q")
+    terminal.wait_for("goes on")
+    assert engine_state(tmp_path) == "running"
+    terminal.type("clear", "Enter", f"{SOFTTUNE}", "Enter")
+    (run,) = (tmp_path / "runs").iterdir()
+    terminal.wait_for(lambda screen: run.name in screen and "training" in screen and bool(BRAILLE.search(screen)))
+    terminal.type("x")
+    terminal.wait_for(lambda screen: "checkpoint" in screen and "top" in screen)
+    terminal.type("y")
+    terminal.wait_for("stopped")
+    wait_for_state(tmp_path, "stopped")
+    assert (run / "checkpoints" / "last.pt").exists()
+    terminal.type("q")

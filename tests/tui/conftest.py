@@ -1,0 +1,75 @@
+"""Apps on fake runs: nothing here loads a model or reads the user's own settings."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from core.contract.control import Command, send
+from core.contract.runs import RunFolder, list_runs
+from tests.tui.fake_run import __file__ as fake_engine
+from tui.app import SofttuneApp
+from tui.engine import RunLink
+from tui.plan_words import Plan
+from tui.preferences import Preferences
+
+OpenApp = Callable[..., SofttuneApp]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of runs, in a working directory of its own, with an empty config folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def open_app(runs: Path, tmp_path: Path) -> Iterator[OpenApp]:
+    """Makes apps whose engine is the fake one; `engine` are its options. Every engine is ended afterwards."""
+    apps: list[SofttuneApp] = []
+
+    def make(*, start: bool = False, engine: tuple[str, ...] = ("--count", "4", "--steps", "6")) -> SofttuneApp:
+        def command(folder: RunFolder) -> list[str]:
+            return [sys.executable, fake_engine, str(folder.root), *engine]
+
+        app = SofttuneApp(Plan(demo=True), start=start, runs=runs, command=command,
+                          preferences=Preferences(tmp_path / "config" / "softtune"))
+        apps.append(app)
+        return app
+
+    yield make
+    for summary in list_runs(runs):
+        if summary.state in ("queued", "running", "paused"):
+            send(Path(summary.folder.control_file), Command.STOP)
+    for app in apps:
+        if app.link is not None:
+            reap(app.link)
+
+
+def reap(link: RunLink) -> None:
+    """Wait for an engine that this process started."""
+    if link._process is not None:
+        link._process.wait(10)
+
+
+def told(app: SofttuneApp) -> list[str]:
+    """The messages of the toasts that are up."""
+    return [notification.message for notification in app._notifications]
+
+
+async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Let the app work until something is true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.02)
+    await pilot.pause()

@@ -1,0 +1,167 @@
+"""Starting, following and losing an engine, without a screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.contract import events as ev
+from core.contract.config import Config
+from core.contract.control import Command
+from core.contract.errors import SofttuneError
+from core.contract.events import event_line
+from core.contract.runs import RunFolder, create_run
+from tests.tui.conftest import reap
+from tests.tui.fake_run import __file__ as fake_engine
+from tests.tui.fake_run import make_run, training
+from tui import engine
+from tui.engine import RunLink, active_run, newest_run
+from tui.follower import Follower, Scene
+
+
+def fake(*options: str) -> engine.EngineCommand:
+    return lambda folder: [sys.executable, fake_engine, str(folder.root), *options]
+
+
+def poll_until(follower: Follower, true: Callable[[Scene], bool], seconds: float = 10.0) -> Scene:
+    deadline = time.monotonic() + seconds
+    while not true(scene := follower.poll()):
+        assert time.monotonic() < deadline, scene.condition
+        time.sleep(0.02)
+    return scene
+
+
+def test_the_real_command_names_the_run_and_is_safe_from_the_current_folder(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    command = engine.engine_command(folder)
+    assert command[1:] == ["-P", "-m", "core", "train", "--queued", folder.run_id]
+
+
+def test_start_follow_and_finish(runs: Path) -> None:
+    link = engine.start(Config(), "demo", runs, fake("--pace", "0.01", "--steps", "6", "--count", "3"))
+    assert active_run(runs) is not None
+    follower = Follower(link)
+    scene = poll_until(follower, lambda scene: scene.view.outcome == "finished")
+    scene = poll_until(follower, lambda scene: scene.condition is not None and scene.condition.state == "finished")
+    assert not scene.active and active_run(runs) is None
+    assert len(scene.files.problems) == 3 and scene.files.split is not None
+    assert follower.poll() is scene  # nothing new, nothing to show
+    reap(link)
+
+
+def test_the_engine_is_in_a_session_of_its_own(runs: Path) -> None:
+    link = engine.start(Config(), "demo", runs, fake("--pace", "0.2", "--steps", "500", "--count", "3"))
+    follower = Follower(link)
+    poll_until(follower, lambda scene: scene.view.done_steps > 0)
+    pid = link.folder.read_record().pid
+    assert pid is not None and os.getsid(pid) == pid != os.getsid(0)
+    link.send(Command.PAUSE)
+    assert poll_until(follower, lambda scene: scene.view.paused).condition
+    link.send(Command.STOP)
+    poll_until(follower, lambda scene: scene.view.outcome == "stopped")
+    reap(link)
+
+
+def test_a_crash_is_told_with_the_last_words(runs: Path) -> None:
+    link = engine.start(Config(), "demo", runs, fake("--pace", "0.01", "--crash", "3", "--count", "3"))
+    scene = poll_until(Follower(link), lambda scene: scene.condition is not None and scene.condition.state == "crashed")
+    assert "illegal memory access" in scene.last_words and not scene.active
+
+
+def test_an_engine_that_dies_before_its_first_word(runs: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no torch here')"]
+    link = engine.start(Config(), "demo", runs, lambda folder: command)
+    scene = poll_until(Follower(link), lambda scene: scene.condition is not None and scene.condition.state == "crashed")
+    assert scene.condition is not None and "exit status 1" in scene.condition.reason
+    assert scene.last_words == "no torch here"
+
+
+def test_a_command_that_is_not_there(runs: Path) -> None:
+    with pytest.raises(SofttuneError, match="cannot be started"):
+        engine.start(Config(), "demo", runs, lambda folder: ["/nowhere/python"])
+
+
+def test_last_words_are_made_harmless(runs: Path) -> None:
+    folder = create_run(Config(), "x", runs)
+    Path(folder.engine_log).write_bytes(b"progress 1\rprogress 2\r\n\x1b[31merror\x1b[0m \xff\n")
+    assert RunLink(folder).last_words() == "progress 1\nprogress 2\n␛[31merror␛[0m \ufffd"
+    assert RunLink(create_run(Config(), "y", runs)).last_words() == ""
+
+
+def test_torn_foreign_and_newer_lines(runs: Path) -> None:
+    folder = create_run(Config(), "x", runs)
+    good = event_line(ev.Notice(what="hello"))
+    Path(folder.events_file).write_text(
+        f'{good}\nnot json\n{{"type": "FromTheFuture", "time": 1, "x": 2}}\n{{"type": "Notice"}}\n{good}\n{good[:20]}'
+    )
+    follower = Follower(RunLink(folder))
+    scene = follower.poll()
+    assert [line.text for line in scene.view.log] == ["hello", "hello"]
+    assert scene.unreadable == 3
+    with open(folder.events_file, "a") as file:
+        file.write(good[20:] + "\n")
+    assert len(follower.poll().view.log) == 3
+
+
+def test_a_long_log_comes_in_parts(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PART", 1000)
+    follower = Follower(RunLink(make_run(runs, training("x", steps=30), count=2)))
+    counts = [follower.poll().view.events]
+    while follower.link.behind:
+        counts.append(follower.poll().view.events)
+    assert len(counts) > 5 and counts == sorted(counts)
+    assert follower.scene.view.train_loss.xs == tuple(range(1, 31)) and follower.scene.unreadable == 0
+
+
+def test_nan_travels(runs: Path) -> None:
+    steps = [event.model_copy(update={"loss": float("nan")}) if isinstance(event, ev.StepCompleted) else event
+             for event in training("x", steps=3)]
+    scene = Follower(RunLink(make_run(runs, steps, count=2))).poll()
+    assert scene.view.train_loss.dropped == 3 and scene.unreadable == 0
+
+
+@pytest.mark.parametrize("damage", ["garbage", "missing", "empty"])
+def test_a_damaged_run_is_judged_and_passed_over(runs: Path, damage: str) -> None:
+    good = make_run(runs, [], count=2)
+    bad = RunFolder(runs / "9999-01-01-000000-bad")
+    bad.root.mkdir()
+    if damage != "missing":
+        Path(bad.record_file).write_text("{" if damage == "garbage" else "")
+    assert (newest := newest_run(runs)) is not None and newest.folder.run_id == good.run_id
+    scene = Follower(RunLink(bad)).poll()
+    assert scene.condition is not None and scene.condition.state == "damaged" and scene.condition.reason
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_events_file(runs: Path) -> None:
+    folder = make_run(runs, [], count=2)
+    os.chmod(folder.events_file, 0)
+    assert "permissions" in Follower(RunLink(folder)).poll().fault
+
+
+def test_an_events_file_that_is_a_folder(runs: Path) -> None:
+    folder = make_run(runs, [], count=2)
+    Path(folder.events_file).unlink()
+    Path(folder.events_file).mkdir()
+    assert "cannot be read" in Follower(RunLink(folder)).poll().fault
+
+
+def test_no_runs_at_all(runs: Path) -> None:
+    assert active_run(runs) is None and newest_run(runs) is None
+
+
+def test_results_that_arrive_later_are_read(runs: Path) -> None:
+    folder = make_run(runs, [], count=2)
+    follower = Follower(RunLink(folder))
+    assert follower.poll().files.states == {}
+    place = folder.evaluation("best")
+    place.mkdir(parents=True)
+    row = {"task_id": "HumanEval/0", "completion": "x", "passed": True}
+    (place / "results.jsonl").write_text(json.dumps(row) + "\n")
+    assert poll_until(follower, lambda scene: bool(scene.files.states)).files.checkpoint == "best"

@@ -1,0 +1,136 @@
+"""The snapshot of a run, from lists of events."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from core.contract import events as ev
+from core.contract.runs import RunFolder
+from tests.tui.fake_run import memory, problems, training, whole_run
+from tui.run_view import LOG_LIMIT, RunView, advance
+
+
+def step(number: int, loss: float = 1.0, at: float = 0.0, total: int = 10) -> ev.StepCompleted:
+    return ev.StepCompleted(time=at or float(number), step=number, total_steps=total, epoch=1, loss=loss,
+                            learning_rate=0.01, grad_norm=0.5, tokens_per_second=100.0, memory=memory(number, "cpu"))
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    view = advance(RunView(), whole_run(RunFolder(tmp_path / "run"), problems(10), steps=18))
+    assert view.outcome == "finished"
+    assert view.train_loss.xs == tuple(range(1, 19))
+    assert view.heldout_loss.xs == (0, 9, 18)
+    assert view.best is not None and view.best.epoch == 2
+    assert view.score is not None and view.score.overall.total == 10
+    assert len(view.problems) == 10 and all(state.verdict for state in view.problems.values())
+    assert "finished in" in view.log[-1].text
+
+
+def test_batches_make_no_difference(tmp_path: Path) -> None:
+    events = list(training("run", steps=18))
+    singly = RunView()
+    for event in events:
+        singly = advance(singly, [event])
+    assert singly == advance(RunView(), events)
+
+
+def test_the_old_view_stays_as_it_was() -> None:
+    before = advance(RunView(), [step(1)])
+    after = advance(before, [step(2)])
+    assert len(before.train_loss) == 1 and len(after.train_loss) == 2
+
+
+def test_nothing_new_keeps_the_curves() -> None:
+    before = advance(RunView(), [step(1)])
+    assert advance(before, [ev.RunPaused()]).train_loss is before.train_loss
+
+
+def test_a_loss_that_is_no_number_is_said_and_not_drawn() -> None:
+    view = advance(RunView(), [step(1), step(2, math.nan), step(3, math.inf), step(4, 0.5)])
+    assert view.train_loss.ys == (1.0, 0.5) and view.train_loss.dropped == 2
+    assert view.smooth_loss.last is not None and math.isfinite(view.smooth_loss.last)
+    assert [line.kind for line in view.log] == ["warning", "warning"]
+    assert "not a number" in view.log[0].text and "learning_rate" in view.log[0].remedy
+
+
+def test_a_resumed_run_rewrites_what_came_after_the_checkpoint() -> None:
+    first = [step(number, 1.0) for number in range(1, 7)]
+    again = [ev.RunStarted(run_id="r", model="m", resumed_from_step=4, pid=1), step(5, 2.0)]
+    view = advance(RunView(), [*first, ev.RunStopped(step=6), *again])
+    assert view.train_loss.xs == (1, 2, 3, 4, 5) and view.train_loss.last == 2.0
+    assert view.outcome == ""
+
+
+def test_zero_steps() -> None:
+    view = advance(RunView(), [
+        ev.TrainingPlanned(train_problems=1, heldout_problems=1, effective_batch=1, steps_per_epoch=0, total_steps=0,
+                           num_epochs=1, learning_rate=0.1, warmup_steps=0),
+        ev.Progress(stage="training", done=0, total=0, unit="steps"),
+    ])
+    assert view.total_steps == 0 and view.done_steps == 0
+
+
+def test_pause_and_resume() -> None:
+    view = advance(RunView(), [ev.RunStarted(run_id="r", model="m", pid=1), ev.RunPaused()])
+    assert view.paused
+    assert not advance(view, [ev.RunResumed()]).paused
+
+
+def test_pauses_are_not_counted_as_work() -> None:
+    view = advance(RunView(), [
+        ev.RunStarted(time=100.0, run_id="r", model="m", pid=1), step(1, at=110.0), step(2, at=120.0),
+        ev.RunPaused(time=121.0), ev.RunResumed(time=1121.0), step(3, at=1130.0),
+    ])
+    assert view.clock.elapsed(1130.0) == 30.0
+    assert view.clock.left(1130.0) == 7 * 10.0
+
+
+def test_time_left_counts_down_and_is_unknown_at_first() -> None:
+    assert RunView().clock.left(0.0) is None and RunView().clock.elapsed(0.0) is None
+    view = advance(RunView(), [ev.RunStarted(time=1.0, run_id="r", model="m", pid=1), step(1, at=10.0)])
+    assert view.clock.left(11.0) is None
+    view = advance(view, [step(2, at=20.0)])
+    assert view.clock.left(25.0) == 75.0
+
+
+def test_time_left_of_completing() -> None:
+    view = advance(RunView(), [
+        ev.Progress(time=100.0 + done, stage="completing", done=done, total=20, unit="problems") for done in range(11)
+    ])
+    assert view.clock.left(110.0) == 10.0
+
+
+def test_a_new_completion_takes_back_the_old_verdict() -> None:
+    done = ev.CompletionGenerated(task_id="a/1", completion="x", tokens=1, finish_reason="stop", done=1, total=1)
+    judged = ev.ProblemEvaluated(task_id="a/1", passed=True, verdict="passed", seconds=0.1, done=1, total=1)
+    view = advance(RunView(), [done, judged])
+    assert view.problems["a/1", 0].passed
+    again = advance(view, [done.model_copy(update={"completion": "y"})])
+    assert not again.problems["a/1", 0].passed and again.problems["a/1", 0].verdict == ""
+
+
+def test_finer_progress_of_training_is_kept() -> None:
+    fine = ev.Progress(stage="training", done=5, total=131, unit="problems")
+    assert advance(RunView(), [fine, step(1)]).stage == fine
+    coarse = advance(RunView(), [step(1)]).stage
+    assert coarse is not None and (coarse.done, coarse.total, coarse.unit) == (1, 10, "steps")
+
+
+def test_the_log_is_bounded() -> None:
+    view = advance(RunView(), [ev.Notice(what=f"notice {number}") for number in range(LOG_LIMIT + 50)])
+    assert len(view.log) == LOG_LIMIT and view.log[-1].text.endswith(str(LOG_LIMIT + 49))
+
+
+def test_log_lines_are_made_harmless() -> None:
+    view = advance(RunView(), [ev.Notice(what="\x1b[31mred\x1b[0m\nsecond [b]line[/b]")])
+    assert view.log[0].text == "␛[31mred␛[0m␊second [b]line[/b]"
+
+
+def test_a_hundred_thousand_steps_are_taken_in_quickly() -> None:
+    events = [step(number, total=100_000) for number in range(1, 100_001)]
+    begun = time.perf_counter()
+    view = advance(RunView(), events)
+    view.train_loss.thinned(0, 100_000, 120)
+    assert time.perf_counter() - begun < 4.0  # 0.5 s on an idle machine

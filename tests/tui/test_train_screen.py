@@ -1,0 +1,257 @@
+"""Every key of the Train screen, and what it shows of good and of bad runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.contract import events as ev
+from core.contract.config import Config
+from core.contract.runs import RunFolder, create_run
+from tests.tui.conftest import OpenApp, told, until
+from tests.tui.fake_run import make_run, training
+from tui.app import SofttuneApp
+from tui.screens.dialogs import Confirm, Message
+from tui.screens.train import TrainScreen
+from tui.widgets.plot import Plot
+
+
+def train(app: SofttuneApp) -> TrainScreen:
+    screen = app.screen
+    assert isinstance(screen, TrainScreen)
+    return screen
+
+
+def words(app: SofttuneApp) -> str:
+    """All that is on the screen, as plain text."""
+    width, _ = app.size
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip)[:width] for strip in strips)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 50)])
+async def test_a_finished_run_shows_its_numbers(open_app: OpenApp, runs: Path, size: tuple[int, int]) -> None:
+    make_run(runs, count=20)
+    app = open_app()
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        await pilot.pause(0.3)
+        shown = words(app)
+        for expected in ("✓ finished", "epoch 10/10", "step 90/90", "best held-out", "tokens/s", "pass@1", "held-out",
+                         "train", "●", "q quit", "? help", "3 Problems"):
+            assert expected in shown, expected
+        assert sum("⠁" <= char <= "⣿" for char in shown) > 50
+
+
+async def test_an_empty_folder_says_what_to_press(open_app: OpenApp) -> None:
+    app = open_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause(0.2)
+        shown = words(app)
+        assert "no run in this folder" in shown and "s   starts training" in shown and "softtune --demo" in shown
+        assert "zoom" not in shown and "x stop" not in shown
+        for key in ("plus", "minus", "0", "L", "m", "v", "space", "x", "left", "right", "pageup", "pagedown"):
+            await pilot.press(key)
+        assert train(app).single == ""
+
+
+async def test_s_starts_and_the_run_finishes(open_app: OpenApp, runs: Path) -> None:
+    app = open_app(engine=("--count", "3", "--steps", "4", "--pace", "0.02"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        assert app.scene.run_id.endswith("-demo")
+        await until(pilot, lambda: not app.scene.active)
+
+
+async def test_demo_starts_at_once_and_s_says_that_it_runs(open_app: OpenApp, runs: Path) -> None:
+    app = open_app(start=True, engine=("--count", "3", "--steps", "500", "--pace", "0.05"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.done_steps > 1)
+        await pilot.press("s")
+        await until(pilot, lambda: any("x stops it" in message for message in told(app)))
+        assert len(list(runs.iterdir())) == 1
+
+
+async def test_demo_attaches_to_a_run_that_is_going_on(open_app: OpenApp, runs: Path) -> None:
+    folder = make_run(runs, training("x", steps=3), state="running", alive=True, count=2)
+    app = open_app(start=True)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.scene.active)
+        assert app.scene.run_id == folder.run_id and len(list(runs.iterdir())) == 1
+        assert app.link is not None and not app.link.started_here
+
+
+async def test_s_attaches_to_a_run_that_was_started_elsewhere(open_app: OpenApp, runs: Path) -> None:
+    app = open_app()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        folder = make_run(runs, training("x", steps=3), state="running", alive=True, count=2)
+        await pilot.press("s")
+        await until(pilot, lambda: app.scene.run_id == folder.run_id)
+        assert len(list(runs.iterdir())) == 1
+
+
+async def test_space_pauses_and_goes_on_and_x_stops(open_app: OpenApp) -> None:
+    app = open_app(start=True, engine=("--count", "3", "--steps", "500", "--pace", "0.02"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.done_steps > 1)
+        await pilot.press("space")
+        await until(pilot, lambda: app.scene.view.paused)
+        assert "‖ paused" in words(app)
+        await pilot.press("space")
+        await until(pilot, lambda: not app.scene.view.paused)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "checkpoint is saved" in words(app)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+        await pilot.press("x", "y")
+        await until(pilot, lambda: app.scene.view.outcome == "stopped")
+        await until(pilot, lambda: "■ stopped" in words(app))
+
+
+async def test_zoom_and_move(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        await pilot.press("plus")
+        assert train(app).look.window(app.scene.view.train_loss) == (45.0, 90.0)
+        await pilot.press("equals_sign", "left")
+        assert train(app).look.window(app.scene.view.train_loss) == (56.25, 78.75)
+        await pilot.press("right", "right", "right")
+        assert train(app).look.window(app.scene.view.train_loss) == (67.5, 90.0)
+        await pilot.press("minus", "minus", "minus")
+        assert train(app).look.window(app.scene.view.train_loss) is None
+        await pilot.press("plus", "0")
+        assert train(app).look.share == 1.0
+
+
+async def test_log_scale_and_smoothing_show_in_the_legend(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        assert "━ smoothed" in words(app) and "log scale" not in words(app).splitlines()[1]
+        await pilot.press("L", "m")
+        await until(pilot, lambda: "log scale" in words(app).splitlines()[1])
+        assert "━ smoothed" not in words(app) and "━ train" in words(app)
+
+
+async def test_view_steps_through_the_plots(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        seen = []
+        for _ in range(6):
+            await pilot.press("v")
+            seen.append(train(app).single)
+        assert seen == ["loss", "perplexity", "memory", "rate", "gradient", ""]
+        assert not train(app).has_class("-single")
+
+
+async def test_a_resize_in_the_middle(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        shown = len([plot for plot in app.query(Plot) if plot.display])
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause(0.4)
+        assert shown == 5 and len([plot for plot in app.query(Plot) if plot.display]) == 1
+        assert "best held-out" in words(app) and "pass@1" in words(app)
+
+
+async def test_page_keys_scroll_the_log(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        await pilot.pause(0.2)
+        log = app.screen.query_one("#log")
+        bottom = log.scroll_y
+        assert bottom > 0 and "finished in" in words(app)
+        await pilot.press("pageup")
+        assert log.scroll_y < bottom
+        await pilot.press("pagedown")
+        assert log.scroll_y == bottom
+
+
+async def test_a_crash_is_a_readable_message(open_app: OpenApp) -> None:
+    app = open_app(start=True, engine=("--count", "3", "--pace", "0.01", "--crash", "3"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "illegal memory access" in words(app))
+        shown = words(app)
+        assert "✗ crashed" in shown and "--resume" in shown
+
+
+async def test_a_failed_run_says_what_to_do(open_app: OpenApp, runs: Path) -> None:
+    failed = ev.RunFailed(what="the model does not fit", why="CUDA out of memory", remedy="lower training.batch_size")
+    make_run(runs, [ev.RunStarted(run_id="x", model="m", pid=1), failed], state="failed", count=2)
+    app = open_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "failed")
+        await pilot.pause(0.2)
+        shown = " ".join(words(app).split())
+        assert "✗ failed" in shown and "does not fit" in shown and "training.batch_size" in shown
+
+
+async def test_torn_lines_are_counted(open_app: OpenApp, runs: Path) -> None:
+    folder = make_run(runs, training("x", steps=2), count=2)
+    with open(folder.events_file, "a") as file:
+        file.write('{"torn": \n{"type":"Newer","time":1}\n{"half')
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "2 lines of events.jsonl" in words(app))
+
+
+async def test_a_folder_full_of_damage(open_app: OpenApp, runs: Path) -> None:
+    (runs / "2026-01-01-000000-empty").mkdir(parents=True)
+    (runs / "a-file").write_text("x")
+    folder = RunFolder(runs / "2026-01-02-000000-garbage")
+    folder.root.mkdir()
+    Path(folder.record_file).write_bytes(b"\xff\x00")
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.2)
+        assert "no run in this folder" in words(app) or "no run" in words(app)
+
+
+async def test_a_run_folder_that_vanishes(open_app: OpenApp, runs: Path) -> None:
+    folder = make_run(runs, training("x", steps=2), state="running", alive=True, count=2)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.active)
+        folder.root.rename(runs.parent / "elsewhere")
+        await until(pilot, lambda: "? damaged" in words(app))
+
+
+async def test_a_faulty_configuration_is_a_message(open_app: OpenApp, tmp_path: Path) -> None:
+    app = open_app()
+    (tmp_path / "bad.yml").write_text("training:\n  num_epochz: 3\n")
+    app.plan = type(app.plan)(tmp_path / "bad.yml")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Message))
+        assert "num_epochs" in words(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+
+
+async def test_an_engine_that_cannot_be_started_is_a_message(open_app: OpenApp) -> None:
+    app = open_app()
+    app._command = lambda folder: ["/nowhere/python"]
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Message))
+        assert "cannot be started" in words(app)
+
+
+async def test_a_queued_run_is_starting(open_app: OpenApp, runs: Path) -> None:
+    create_run(Config(), "demo", runs)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "○ starting" in words(app))

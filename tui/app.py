@@ -1,0 +1,249 @@
+"""The app: follows one run, switches screens, and turns keys into commands to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from core.contract.control import Command
+from core.contract.errors import SofttuneError
+from core.contract.runs import RUNS
+from tui import engine
+from tui.follower import Follower, Scene
+from tui.help import help_groups
+from tui.plan_words import Plan, welcome
+from tui.preferences import Preferences
+from tui.screens.base import RunScreen
+from tui.screens.dialogs import Confirm, Help, Message, ThemeChoice
+from tui.screens.problems import ProblemsScreen
+from tui.screens.train import TrainScreen
+from tui.themes import DARK, config_folder, default_theme, load_themes, plot_colours
+
+POLL_SECONDS = 0.25
+"""Between two looks at the events of a run that is being worked on; four times that for one that is over."""
+
+
+@dataclass(frozen=True)
+class Parting:
+    """What to say on the terminal once the app is closed: the run that goes on, if one does."""
+
+    run_id: str = ""
+
+
+class SofttuneApp(App[Parting], inherit_bindings=False):
+    """softtune in the terminal.
+
+    Args:
+        plan: what `s` starts.
+        start: start at once where no run is active (`--demo`).
+        runs: the folder of runs.
+        command: how an engine is started; tests give their own.
+        preferences: what the app remembers; None uses the user's config folder.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "softtune"
+    DEFAULT_MODE = "train"
+    COMMAND_PALETTE_BINDING = "colon"
+    COMMAND_PALETTE_DISPLAY = ":"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "show_screen('train')", "Train", tooltip="the run: plots, figures, log"),
+        Binding("3", "show_screen('problems')", "Problems", tooltip="every problem, its completion and its verdict"),
+        Binding("T", "choose_theme", "theme", key_display="T", tooltip="choose another theme"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="the keys of this screen"),
+        Binding("q", "quit", "quit", tooltip="leave; the engine goes on, and softtune attaches to it again"),
+        Binding("ctrl+c", "help_quit", "how to quit", show=False, system=True),
+    ]
+
+    def __init__(
+        self, plan: Plan, *, start: bool = False, runs: Path = RUNS,
+        command: engine.EngineCommand = engine.engine_command, preferences: Preferences | None = None,
+    ) -> None:
+        self.preferences = preferences or Preferences(config_folder())
+        super().__init__()
+        self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan)))
+        self.add_mode("problems", ProblemsScreen)
+        self.plan = plan
+        self.scene = Scene()
+        self._start = start
+        self._runs = runs
+        self._command = command
+        self._follower: Follower | None = None
+        self._failed_themes: list[str] = []
+        self._load_themes()
+
+    def _load_themes(self) -> None:
+        themes, self._failed_themes = load_themes()
+        for name in list(self.available_themes):
+            if name.startswith(("textual-", "ansi-")):
+                continue  # Textual falls back on these by name
+            self.unregister_theme(name)
+        for theme in themes:
+            self.register_theme(theme)
+        names = [self.preferences.theme, default_theme(), DARK]
+        self.theme = next((name for name in names if name in self.available_themes), self.theme)
+        self._theme_names = [theme.name for theme in themes]
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Colours of the plots, for a theme that names none."""
+        return plot_colours(self.current_theme)
+
+    def on_mount(self) -> None:
+        """Attach to what is there, or start."""
+        if self._failed_themes:
+            self.notify("\n".join(self._failed_themes), title="themes that cannot be used", severity="warning",
+                        markup=False, timeout=10)
+        try:
+            active = engine.active_run(self._runs)
+            newest = active or engine.newest_run(self._runs)
+        except SofttuneError as error:
+            self._tell(error)
+            newest = None
+        else:
+            if self._start and active is None:
+                self._start_engine()
+                return
+        if newest is not None:
+            self._follow(engine.RunLink(newest.folder))
+
+    @property
+    def link(self) -> engine.RunLink | None:
+        """The run that is followed."""
+        return self._follower.link if self._follower else None
+
+    def _follow(self, link: engine.RunLink) -> None:
+        self._follower = Follower(link)
+        self.run_worker(self._keep_polling(self._follower), group="follow", exclusive=True)
+
+    async def _keep_polling(self, follower: Follower) -> None:
+        """Reading and reducing happen in a thread, so that a long log never holds up a key."""
+        while follower is self._follower:
+            scene = await asyncio.to_thread(follower.poll)
+            if scene is not self.scene:
+                self._show(scene)
+            if not follower.link.behind:
+                await asyncio.sleep(POLL_SECONDS if scene.active else 4 * POLL_SECONDS)
+
+    def _show(self, scene: Scene) -> None:
+        changed = scene.active != self.scene.active or scene.run_id != self.scene.run_id
+        self.scene = scene
+        for screen in self.screen_stack:
+            if isinstance(screen, RunScreen):
+                screen.take(scene)
+        if changed:
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Pausing and stopping need a run that is being worked on; one does not go to the screen that one is on."""
+        if action == "show_screen":
+            return parameters != (self.current_mode,)
+        return self.scene.active if action in ("pause_or_resume", "stop_run") else True
+
+    async def action_show_screen(self, name: str) -> None:
+        """Switch to a screen, which takes what it missed."""
+        await self.switch_mode(name)
+        if isinstance(self.screen, RunScreen):
+            self.screen.take(self.scene)
+
+    def action_start_run(self) -> None:
+        """Start training, unless something is training already."""
+        if self.scene.active:
+            self.notify(f"{self.scene.run_id} is being worked on: x stops it", title="one run at a time",
+                        severity="warning", markup=False)
+            return
+        try:
+            active = engine.active_run(self._runs)
+        except SofttuneError as error:
+            self._tell(error)
+            return
+        if active is not None:
+            self.notify(f"attached to {active.folder.run_id}, which was started elsewhere", markup=False)
+            self._follow(engine.RunLink(active.folder))
+        else:
+            self._start_engine()
+
+    def _start_engine(self) -> None:
+        try:
+            link = engine.start(self.plan.load(), self.plan.name, self._runs, self._command)
+        except SofttuneError as error:
+            self._tell(error)
+        else:
+            self._follow(link)
+
+    def _tell(self, error: SofttuneError) -> None:
+        self.push_screen(Message(error.what, error.remedy, "error"))
+
+    def action_pause_or_resume(self) -> None:
+        """Pause, or go on."""
+        paused = self.scene.view.paused
+        if self._send(Command.RESUME if paused else Command.PAUSE):
+            self.notify("going on" if paused else "pausing after the micro-batch it is at", timeout=2)
+
+    def action_stop_run(self) -> None:
+        """Stop, once the user has confirmed it."""
+        training = self.scene.view.phase in ("training", "validating")
+        kept = "A checkpoint is saved, and training can go on from it." if training else "What it wrote so far stays."
+
+        def answered(yes: bool | None) -> None:
+            if yes and self._send(Command.STOP):
+                self.notify("stopping after the micro-batch it is at", timeout=3)
+
+        self.push_screen(Confirm("Stop this run?", kept), answered)
+
+    def _send(self, command: Command) -> bool:
+        if self._follower is None or not self.scene.active:
+            return False
+        try:
+            self._follower.link.send(command)
+        except SofttuneError as error:
+            self._tell(error)
+            return False
+        return True
+
+    def action_choose_theme(self) -> None:
+        """Let the user choose a theme, and remember it."""
+        self.push_screen(ThemeChoice(self._theme_names), self._keep_theme)
+
+    def _keep_theme(self, name: str | None) -> None:
+        if not name:
+            return
+        try:
+            self.preferences.remember_theme(name)
+        except OSError as error:
+            self.notify(f"{error.strerror}: {error.filename}", title="the choice is not remembered",
+                        severity="warning", markup=False)
+
+    def action_help(self) -> None:
+        """Show the keys of the present screen."""
+        screen = self.screen
+        if isinstance(screen, RunScreen):
+            self.push_screen(Help(f"{screen.TAB}: keys", help_groups(screen)))
+
+    async def action_quit(self) -> None:
+        """Leave; an engine at work stays."""
+        self.exit(Parting(self.scene.run_id if self.scene.active else ""))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette has what the keys have."""
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.tooltip and not binding.system and binding.action != "command_palette":
+                action, node = binding.action, active.node
+                yield SystemCommand(
+                    f"{binding.description} ({self.get_key_display(binding)})", binding.tooltip,
+                    lambda action=action, node=node: self.call_later(self.run_action, action, node),
+                )
+
+
+def parting_words(parting: Parting | None) -> str:
+    """The line for the terminal after the app has closed; "" where nothing goes on."""
+    if parting is None or not parting.run_id:
+        return ""
+    return f"run {parting.run_id} goes on; `softtune` attaches to it again"

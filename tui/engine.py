@@ -1,0 +1,156 @@
+"""The UI's end of an engine: start one, attach to one, read its events, send it commands, notice its death.
+
+The engine is a process of its own (`python -m core train`), in a session of its own, so that closing the terminal does
+not reach it. Everything between the two goes through the run folder.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.contract.config import Config
+from core.contract.control import Command, send
+from core.contract.errors import SofttuneError
+from core.contract.events import Event
+from core.contract.runs import ACTIVE, RUNS, EventTail, RunFolder, RunSummary, State, create_run, list_runs, summarize
+from tui.visible import visible
+
+EngineCommand = Callable[[RunFolder], list[str]]
+"""Gives the command line that runs a queued run; a test gives another one."""
+
+PART = 4_000_000
+"""Bytes of events taken in at once: a long log shows up in parts instead of after a wait."""
+
+LOG_TAIL_LINES = 12
+_LOG_TAIL_BYTES = 16_384
+
+
+def engine_command(folder: RunFolder) -> list[str]:
+    """The real engine. `-P` keeps a folder named `core` in the user's directory from being imported instead."""
+    return [sys.executable, "-P", "-m", "core", "train", "--queued", folder.run_id]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the machine knows of a run's process, beyond what its events say."""
+
+    state: State
+    reason: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether an engine is at it, or about to be."""
+        return self.state in ACTIVE
+
+
+class RunLink:
+    """One run that the UI follows.
+
+    Args:
+        folder: the run.
+        process: the engine, where this UI started it; kept so that it can be reaped.
+    """
+
+    def __init__(self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.folder = folder
+        self._tail = EventTail(Path(folder.events_file))
+        self._process = process
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.folder.run_id
+
+    @property
+    def started_here(self) -> bool:
+        """Whether this process started the engine."""
+        return self._process is not None
+
+    @property
+    def unreadable(self) -> int:
+        """Event lines so far that were no events: torn, foreign, or of a newer version."""
+        return self._tail.skipped + self._tail.unknown
+
+    @property
+    def behind(self) -> bool:
+        """Whether the last `read` left something for the next one."""
+        return self._tail.behind
+
+    def read(self) -> list[Event]:
+        """New events, oldest first.
+
+        Raises:
+            SofttuneError: the events file is there and cannot be read.
+        """
+        try:
+            return self._tail.read(PART)
+        except OSError as error:
+            raise SofttuneError(
+                f"{self.folder.events_file} cannot be read: {error.strerror}", "check the permissions of the run folder"
+            ) from None
+
+    def condition(self) -> Condition:
+        """Whether the engine lives. Reaps an engine that this UI started and that has ended."""
+        exit_status = self._process.poll() if self._process else None
+        summary = summarize(self.folder)
+        if exit_status is not None and summary.state in ACTIVE:
+            # It ended before it could write down that it began, so `judge` would still call it queued.
+            return Condition("crashed", f"the engine ended with exit status {exit_status}")
+        return Condition(summary.state, summary.reason)
+
+    def send(self, command: Command) -> None:
+        """Ask the engine to pause, resume or stop.
+
+        Raises:
+            SofttuneError: the control file cannot be written.
+        """
+        try:
+            send(Path(self.folder.control_file), command)
+        except OSError as error:
+            raise SofttuneError(
+                f"{self.folder.control_file} cannot be written: {error.strerror}", "check the folder's permissions"
+            ) from None
+
+    def last_words(self) -> str:
+        """The end of engine.log, made safe to show; "" where there is none."""
+        try:
+            with open(self.folder.engine_log, "rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - _LOG_TAIL_BYTES))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
+        return visible("\n".join(lines[-LOG_TAIL_LINES:]))
+
+
+def start(config: Config, name: str, runs: Path = RUNS, command: EngineCommand = engine_command) -> RunLink:
+    """Make a run folder and start its engine, detached, in the current folder.
+
+    Raises:
+        SofttuneError: the folder cannot be made or the engine cannot be started.
+    """
+    folder = create_run(config, name, runs)
+    try:
+        with open(folder.engine_log, "ab") as log:
+            process = subprocess.Popen(
+                command(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                close_fds=True,
+            )
+    except OSError as error:
+        raise SofttuneError(f"the engine cannot be started: {error}", "`softtune train` may show more") from None
+    return RunLink(folder, process)
+
+
+def active_run(runs: Path = RUNS) -> RunSummary | None:
+    """The newest run that an engine is at; None where there is none."""
+    return next((summary for summary in list_runs(runs) if summary.state in ACTIVE), None)
+
+
+def newest_run(runs: Path = RUNS) -> RunSummary | None:
+    """The newest run that can be read."""
+    return next((summary for summary in list_runs(runs) if summary.state != "damaged"), None)

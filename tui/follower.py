@@ -1,0 +1,96 @@
+"""Following one run: each `poll` reads what is new and gives the scene that screens show.
+
+It runs in a worker thread and touches no widget; a test calls it directly.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.contract.errors import SofttuneError
+from core.contract.runs import RunFolder
+from tui.engine import Condition, RunLink
+from tui.problem_files import ProblemFiles, newest_evaluation, read_problem_files
+from tui.run_view import RunView, advance
+
+CONDITION_SECONDS = 1.0
+"""How often the process is looked at, and files other than the events."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a screen shows of a run; without a run, all of it is empty."""
+
+    run_id: str = ""
+    view: RunView = RunView()
+    condition: Condition | None = None
+    files: ProblemFiles = ProblemFiles()
+    last_words: str = ""
+    """The end of engine.log, of an engine that died without saying why."""
+    unreadable: int = 0
+    fault: str = ""
+    """Why the events cannot be read."""
+
+    @property
+    def active(self) -> bool:
+        """Whether an engine is at work on this run."""
+        return self.condition is not None and self.condition.active and not self.view.outcome
+
+
+class Follower:
+    """Keeps the scene of one run up to date."""
+
+    def __init__(self, link: RunLink) -> None:
+        self.link = link
+        self.scene = Scene(run_id=link.run_id)
+        self._looked_at = 0.0
+        self._stamp: tuple[float, ...] = ()
+
+    def poll(self) -> Scene:
+        """The scene by now; the same object when nothing has changed."""
+        now = time.monotonic()
+        look = now - self._looked_at >= CONDITION_SECONDS
+        # The process is judged before the events are read: an engine that ends in between has then said all it will.
+        condition = self.link.condition() if look or self.scene.condition is None else self.scene.condition
+        scene = self._with_events(self.scene)
+        if condition != scene.condition:
+            words = self.link.last_words() if condition.state == "crashed" else ""
+            scene = replace(scene, condition=condition, last_words=words)
+        if look:
+            self._looked_at = now
+            scene = self._with_files(scene)
+        self.scene = scene
+        return scene
+
+    def _with_events(self, scene: Scene) -> Scene:
+        try:
+            events = self.link.read()
+        except SofttuneError as error:
+            fault = str(error)
+            return scene if fault == scene.fault else replace(scene, fault=fault)
+        if not events and self.link.unreadable == scene.unreadable and not scene.fault:
+            return scene
+        view = advance(scene.view, events)
+        return replace(scene, view=view, unreadable=self.link.unreadable, fault="")
+
+    def _with_files(self, scene: Scene) -> Scene:
+        stamp = _stamp(self.link.folder, split_known=scene.files.split is not None)
+        if stamp == self._stamp:
+            return scene
+        self._stamp = stamp
+        return replace(scene, files=read_problem_files(self.link.folder))
+
+
+def _stamp(folder: RunFolder, split_known: bool) -> tuple[float, ...]:
+    """When the files that the Problems screen reads were last written; run.json changes all the time."""
+    files = [Path(folder.problems_file), newest_evaluation(folder), None if split_known else Path(folder.record_file)]
+    return tuple(_written(path) for path in files)
+
+
+def _written(path: Path | None) -> float:
+    try:
+        return path.stat().st_mtime if path else 0.0
+    except OSError:
+        return 0.0

@@ -1,0 +1,243 @@
+"""What a screen knows of a run: one frozen snapshot, built from events by a pure function.
+
+`advance(view, events)` is all there is to it, so a test feeds a list of events and looks. What is read from files
+(the problems, tracebacks) is in `problem_files.py`; what the machine knows of the process is in `engine.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from core.contract import events as ev
+from core.contract.events import Event
+from tui.curves import Curve, Point, Smoother, smoothing_window
+from tui.log_lines import LogLine, log_line
+from tui.run_clock import RunClock
+
+LOG_LIMIT = 500
+"""Log lines kept; a long run's older ones are in its events.jsonl."""
+
+Outcome = Literal["", "finished", "stopped", "failed"]
+ProblemKey = tuple[str, int]
+"""Task id and sample number."""
+
+
+@dataclass(frozen=True)
+class ProblemState:
+    """What is known of one problem's completion; `verdict` is "" until it was executed."""
+
+    completion: str | None = None
+    tokens: int = 0
+    finish_reason: str = ""
+    passed: bool = False
+    verdict: str = ""
+    detail: str = ""
+    seconds: float | None = None
+    split: str = ""
+
+
+_NO_CURVE = Curve()
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its events tell it."""
+
+    run_id: str = ""
+    model: str = ""
+    phase: str = "queued"
+    """queued, loading, training, validating, completing or scoring: what the engine does, or did last."""
+    paused: bool = False
+    outcome: Outcome = ""
+    clock: RunClock = RunClock()
+    loaded: ev.ModelLoaded | None = None
+    plan: ev.TrainingPlanned | None = None
+    step: ev.StepCompleted | None = None
+    validation: ev.ValidationCompleted | None = None
+    best: ev.ValidationCompleted | None = None
+    stage: ev.Progress | None = None
+    score: ev.EvaluationCompleted | None = None
+    failure: ev.RunFailed | None = None
+    train_loss: Curve = _NO_CURVE
+    smooth_loss: Curve = _NO_CURVE
+    heldout_loss: Curve = _NO_CURVE
+    heldout_perplexity: Curve = _NO_CURVE
+    smooth_perplexity: Curve = _NO_CURVE
+    learning_rate: Curve = _NO_CURVE
+    grad_norm: Curve = _NO_CURVE
+    memory_allocated: Curve = _NO_CURVE
+    memory_reserved: Curve = _NO_CURVE
+    memory_peak: Curve = _NO_CURVE
+    smoother: Smoother = Smoother()
+    log: tuple[LogLine, ...] = ()
+    problems: Mapping[ProblemKey, ProblemState] = field(default_factory=lambda: MappingProxyType({}))
+    events: int = 0
+    """Events taken in so far."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run; 0 while unknown."""
+        return self.step.total_steps if self.step else self.plan.total_steps if self.plan else 0
+
+    @property
+    def done_steps(self) -> int:
+        """Optimizer steps completed."""
+        return self.step.step if self.step else 0
+
+
+def advance(view: RunView, events: Iterable[Event]) -> RunView:
+    """The view after some more events; the old one is left as it is."""
+    draft = _Draft(view)
+    for event in events:
+        draft.take(event)
+    return draft.finished()
+
+
+class _Draft:
+    """A view under construction: plain fields in `changes`, growing things in lists until the batch ends."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self.changes: dict[str, Any] = {}
+        self.points: dict[str, list[Point]] = {}
+        self.lines: list[LogLine] = []
+        self.problems: dict[ProblemKey, ProblemState] | None = None
+        self.clock = view.clock
+        self.smoother = view.smoother
+        self.count = 0
+        self.steps_as_stage: ev.StepCompleted | None = None
+
+    def get(self, name: str) -> Any:
+        """A field as it stands by now."""
+        return self.changes[name] if name in self.changes else getattr(self.view, name)
+
+    def set(self, **fields: Any) -> None:
+        """Change plain fields."""
+        self.changes.update(fields)
+
+    def add(self, curve: str, x: float, y: float) -> None:
+        """Add a point to a curve."""
+        self.points.setdefault(curve, []).append((x, y))
+
+    def problem(self, key: ProblemKey, **fields: Any) -> None:
+        """Change what is known of one problem."""
+        if self.problems is None:
+            self.problems = dict(self.view.problems)
+        self.problems[key] = replace(self.problems.get(key, ProblemState()), **fields)
+
+    def take(self, event: Event) -> None:
+        """Take in one event."""
+        self.count += 1
+        self.clock = self.clock.after(event)
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+        line = log_line(event)
+        if line is not None:
+            self.lines.append(line)
+
+    def finished(self) -> RunView:
+        """The new view."""
+        self._stage_of_steps()
+        for name, points in self.points.items():
+            self.changes[name] = getattr(self.view, name).extended(points)
+        if self.lines:
+            self.changes["log"] = (*self.view.log, *self.lines)[-LOG_LIMIT:]
+        if self.problems is not None:
+            self.changes["problems"] = MappingProxyType(self.problems)
+        return replace(
+            self.view, clock=self.clock, smoother=self.smoother, events=self.view.events + self.count, **self.changes
+        )
+
+    def _stage_of_steps(self) -> None:
+        """Steps are the progress of training where the engine sends no finer one."""
+        step, stage = self.steps_as_stage, self.get("stage")
+        if step is not None and (stage is None or stage.stage != "training" or stage.unit == "steps"):
+            self.set(stage=ev.Progress(time=step.time, stage="training", done=step.step, total=step.total_steps,
+                                       unit="steps"))
+
+
+def _run_started(draft: _Draft, event: ev.RunStarted) -> None:
+    draft.set(run_id=event.run_id, model=event.model, phase="loading", paused=False, outcome="", failure=None)
+    draft.smoother = Smoother()
+
+
+def _model_loaded(draft: _Draft, event: ev.ModelLoaded) -> None:
+    draft.set(loaded=event, model=event.model)
+
+
+def _planned(draft: _Draft, event: ev.TrainingPlanned) -> None:
+    draft.set(plan=event)
+
+
+def _progress(draft: _Draft, event: ev.Progress) -> None:
+    draft.set(phase=event.stage, stage=event)
+    draft.steps_as_stage = None
+
+
+def _step(draft: _Draft, event: ev.StepCompleted) -> None:
+    draft.set(step=event, phase="training")
+    draft.steps_as_stage = event
+    draft.add("train_loss", event.step, event.loss)
+    draft.add("learning_rate", event.step, event.learning_rate)
+    draft.add("grad_norm", event.step, event.grad_norm)
+    draft.add("memory_allocated", event.step, event.memory.allocated)
+    draft.add("memory_reserved", event.step, event.memory.reserved)
+    draft.add("memory_peak", event.step, event.memory.peak)
+    if math.isfinite(event.loss):
+        draft.smoother = draft.smoother.add(event.loss, smoothing_window(event.total_steps))
+        mean = draft.smoother.value
+        if mean is not None:
+            draft.add("smooth_loss", event.step, mean)
+            draft.add("smooth_perplexity", event.step, math.exp(mean) if mean < 700 else math.inf)
+
+
+def _validated(draft: _Draft, event: ev.ValidationCompleted) -> None:
+    draft.set(validation=event)
+    draft.add("heldout_loss", event.step, event.loss)
+    draft.add("heldout_perplexity", event.step, event.perplexity)
+    if event.is_best:
+        draft.set(best=event)
+
+
+def _completed(draft: _Draft, event: ev.CompletionGenerated) -> None:
+    # A fresh completion has no verdict yet, whatever an earlier evaluation of this run said.
+    draft.set(phase="completing")
+    draft.problem(
+        (event.task_id, event.sample), completion=event.completion, tokens=event.tokens,
+        finish_reason=event.finish_reason, passed=False, verdict="", detail="", seconds=None,
+    )
+
+
+def _evaluated(draft: _Draft, event: ev.ProblemEvaluated) -> None:
+    draft.set(phase="scoring")
+    draft.problem(
+        (event.task_id, event.sample), passed=event.passed, verdict=event.verdict, detail=event.detail,
+        seconds=event.seconds, split=event.split,
+    )
+
+
+def _scored(draft: _Draft, event: ev.EvaluationCompleted) -> None:
+    draft.set(score=event)
+
+
+def _becomes(**fields: Any) -> Callable[[_Draft, Any], None]:
+    return lambda draft, event: draft.set(**fields)
+
+
+def _failed(draft: _Draft, event: ev.RunFailed) -> None:
+    draft.set(outcome="failed", failure=event, paused=False)
+
+
+_HANDLERS: dict[type[Any], Callable[[_Draft, Any], None]] = {
+    ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.Progress: _progress,
+    ev.StepCompleted: _step, ev.ValidationCompleted: _validated, ev.CompletionGenerated: _completed,
+    ev.ProblemEvaluated: _evaluated, ev.EvaluationCompleted: _scored, ev.RunFailed: _failed,
+    ev.RunPaused: _becomes(paused=True), ev.RunResumed: _becomes(paused=False),
+    ev.RunStopped: _becomes(outcome="stopped", paused=False),
+    ev.RunFinished: _becomes(outcome="finished", paused=False),
+}

@@ -1,0 +1,66 @@
+"""What every screen of a run has: the header, the hints, and a `show` for each new scene."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import Screen
+
+from tui.follower import Scene
+from tui.status import header
+from tui.widgets.hints import HintBar
+from tui.widgets.panel import Panel
+
+TABS = (" 1 Train ", " 3 Problems ")
+"""Screens with the keys that lead to them."""
+
+
+class RunScreen(Screen[None]):
+    """A screen that shows the run which the app follows."""
+
+    TAB: ClassVar[str] = ""
+    """The screen's name."""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (46, "-high")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene()
+
+    def compose(self) -> ComposeResult:
+        """Header, body, hints."""
+        yield Panel(id="header")
+        yield from self.compose_body()
+        yield HintBar()
+
+    def compose_body(self) -> ComposeResult:
+        """The screen's own part."""
+        yield from ()
+
+    def on_mount(self) -> None:
+        """The clock in the header goes on between events."""
+        self.query_one("#header", Panel).show(self._header)
+        self.set_interval(1.0, self.tick)
+        self.show_scene(self.scene)
+
+    def _header(self, width: int, height: int) -> Content:
+        return header(self.scene, time.time(), width, tuple((name, self.TAB in name) for name in TABS))
+
+    def tick(self) -> None:
+        """A second has passed."""
+        if self.is_current and self.scene.active:
+            self.query_one("#header", Panel).refresh()
+
+    def take(self, scene: Scene) -> None:
+        """Show a new scene, in one repaint."""
+        self.scene = scene
+        if self.is_mounted:
+            with self.app.batch_update():
+                self.query_one("#header", Panel).refresh()
+                self.show_scene(scene)
+
+    def show_scene(self, scene: Scene) -> None:
+        """Bring the screen's own part up to date."""

@@ -1,0 +1,96 @@
+"""The state of a run in a glyph, a word and a style; and the line at the top of every screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from tui.follower import Scene
+from tui.formatting import duration
+from tui.visible import visible_line
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands: sign and word say the same, so that colour is never needed."""
+
+    glyph: str
+    word: str
+    style: str
+
+
+_ENDED = {
+    "finished": Status("✓", "finished", "$text-success"),
+    "stopped": Status("■", "stopped", "$text-warning"),
+    "failed": Status("✗", "failed", "$text-error"),
+    "crashed": Status("✗", "crashed", "$text-error"),
+    "damaged": Status("?", "damaged", "$text-error"),
+}
+
+
+def status_of(scene: Scene) -> Status:
+    """What to call a run, from its events and from what the machine says of its engine."""
+    view, condition = scene.view, scene.condition
+    if condition is None:
+        return Status("○", "no run yet", "$text-muted")
+    if view.outcome:
+        return _ENDED[view.outcome]
+    if condition.state in _ENDED:
+        return _ENDED[condition.state]
+    if view.paused:
+        return Status("‖", "paused", "$text-warning")
+    if view.phase == "queued":
+        return Status("○", "starting", "$text-muted")
+    return Status("●", view.phase, "$text-success")
+
+
+def header(scene: Scene, now: float, width: int, tabs: tuple[tuple[str, bool], ...] = ()) -> Content:
+    """Run, state, epoch, step and times on one line; the run's id is shortened before any number is.
+
+    Args:
+        scene: the run.
+        now: seconds since the epoch.
+        width: cells.
+        tabs: (name of a screen, whether it is this one), at the right where there is room.
+    """
+    line = _run_line(scene, now, width)
+    at = Content("  ").join(Content.styled(name, "bold reverse" if here else "$text-muted") for name, here in tabs)
+    gap = width - line.cell_length - at.cell_length - 1
+    return Content.assemble(line, " " * gap, at) if tabs and gap >= 3 else line
+
+
+def _run_line(scene: Scene, now: float, width: int) -> Content:
+    status = status_of(scene)
+    word = Content.styled(f"{status.glyph} {status.word}", f"bold {status.style}")
+    numbers = [part for part in (_epoch(scene), _step(scene), _times(scene, now)) if part]
+    plain = "  ".join([f"{status.glyph} {status.word}", *numbers])
+    tail = Content("  ").join([word, *map(Content, numbers)])
+    run_id = visible_line(scene.run_id)
+    brand = Content.styled("softtune", "bold $text-accent")
+    for name in (Content.assemble(brand, "  ", run_id), *map(Content, (run_id, run_id[11:], run_id[18:]))):
+        if name.cell_length + len(plain) + 4 <= width:
+            return Content.assemble(" ", name, "  " if name.plain else "", tail)
+    return Content.assemble(" ", tail)
+
+
+def _epoch(scene: Scene) -> str:
+    view = scene.view
+    if view.plan is None:
+        return ""
+    epoch = view.step.epoch if view.step else 1
+    return f"epoch {epoch}/{view.plan.num_epochs}"
+
+
+def _step(scene: Scene) -> str:
+    total = scene.view.total_steps
+    return f"step {scene.view.done_steps:,}/{total:,}" if total else ""
+
+
+def _times(scene: Scene, now: float) -> str:
+    clock = scene.view.clock
+    if clock.started is None:
+        return ""
+    until = now if scene.active else clock.at or clock.started
+    left = clock.left(now) if scene.active else None
+    return f"{duration(clock.elapsed(until))} elapsed" + (f", {duration(left)} left" if left is not None else "")

@@ -1,0 +1,51 @@
+"""The log of a run: readable lines, followed at the end until the user scrolls up."""
+
+from __future__ import annotations
+
+import time
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tui.log_lines import GLYPHS, LogLine
+
+_STYLES = {"plain": "$text-muted", "good": "$text-success", "warning": "$text-warning", "bad": "$text-error"}
+
+
+class RunLog(VerticalScroll):
+    """Shows log lines; each with its time, a sign for its kind, and what to do about it."""
+
+    BORDER_TITLE = "[b]log[/b]"
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name for it
+        super().__init__(id=id)
+        self._lines: tuple[LogLine, ...] | None = None
+        self._ending = ""
+        self._text = Static("", markup=False)
+
+    def compose(self) -> ComposeResult:
+        """One text that wraps to the width."""
+        yield self._text
+
+    def show(self, lines: tuple[LogLine, ...], ending: Content | None = None) -> None:
+        """Show these lines, then `ending`; stays at the end if it was there."""
+        if lines is self._lines and self._ending == (ending.plain if ending else ""):
+            return
+        self._lines, self._ending = lines, ending.plain if ending else ""
+        parts = [log_content(line) for line in lines]
+        follows = self.is_vertical_scroll_end or self.max_scroll_y == 0
+        self._text.update(Content("\n").join([*parts, ending] if ending else parts))
+        if follows:
+            self.call_after_refresh(self.scroll_end, animate=False)
+
+
+def log_content(line: LogLine) -> Content:
+    """One line: "22:10:04 ✓ text → remedy"."""
+    style = _STYLES[line.kind]
+    text_style = style if line.kind in ("warning", "bad") else ""
+    clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+    remedy = Content.styled(f"  → {line.remedy}", "italic") if line.remedy else Content("")
+    return Content.assemble((clock, "$text-muted"), " ", (GLYPHS[line.kind], f"bold {style}"), " ",
+                            (line.text, text_style), remedy)
