@@ -133,7 +133,8 @@ def _(event: RunFinished) -> list[str]:
     lines = [f"finished in {duration(event.seconds)}"]
     if event.best_heldout_loss is not None:
         lines.append(f"best held-out loss {event.best_heldout_loss:.4f} (epoch {event.best_epoch})")
-    lines += [f"soft prompt: {path}" for path in event.published or [event.best_checkpoint] if path]
+    checkpoint = [event.best_checkpoint] if event.best_checkpoint else []
+    lines += [f"soft prompt: {path}" for path in event.published or checkpoint]
     if event.evaluation is not None:
         kinds = event.evaluation
         lines += score_table({"all": kinds.overall, "train": kinds.train, "held-out": kinds.heldout})

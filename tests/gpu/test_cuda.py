@@ -48,8 +48,8 @@ def train(model: Any, tokenizer: Any, precision: Precision, folder: Path) -> tup
     data = examples(40)
     writer = CheckpointWriter(create_run(config, "gpu", folder), config, Split(train=[], heldout=[]))
     trainer = Trainer(
-        loaded, SoftPrompt(rows).to(precision.device), data[:32], data[32:], config, plan_training(config, 32, 8), writer,
-        ControlInbox(),
+        loaded, SoftPrompt(rows).to(precision.device), data[:32], data[32:], config, plan_training(config, 32, 8),
+        writer, ControlInbox(),
     )
     return trainer, list(trainer.fit())
 
