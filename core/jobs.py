@@ -20,6 +20,7 @@ from core.contract.errors import CheckpointError, SofttuneError
 from core.contract.events import (
     EvaluationCompleted,
     Event,
+    LossMeasured,
     ModelLoaded,
     Notice,
     Progress,
@@ -30,13 +31,16 @@ from core.contract.events import (
 )
 from core.contract.files import write_whole
 from core.contract.runs import BEST_PUBLISHED, RunFolder, Split
+from core.data.batches import encode_problems
 from core.data.dataset import Dataset, prepare_dataset
 from core.data.humaneval import Problem, load_problems, select_problems, split_problems
 from core.evaluation.scoring import read_completions, score
 from core.generation.problems import complete_problems
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.model.loading import LoadedModel, load_model
+from core.model.soft_prompt import SoftPrompt
 from core.training.loop import Trainer
+from core.training.loss import mean_loss, perplexity
 from core.training.setup import announce, build_trainer
 
 OUT_OF_MEMORY_ADVICE = (
@@ -111,6 +115,8 @@ def infer(
         published = Path(config.inference.output_path)
         target = output or (published if soft else published.with_name("completions_no_soft_prompt.jsonl"))
         name = str(checkpoint_path or config.inference.checkpoint_path) if soft else "no soft prompt"
+        yield from measure_heldout(config, loaded, rows, [p for p in problems if sides.kind(p.task_id) == "heldout"],
+                                   name, control)
         origin = {"checkpoint": name, "model": loaded.name}
         yield from complete_problems(config, loaded, rows, problems, sides, target, control, origin=origin)
         yield RunFinished(seconds=time.perf_counter() - start)
@@ -137,6 +143,18 @@ def evaluate(config: Config, completions: Path, control: ControlInbox) -> Iterat
         yield RunStopped(step=0)
     except Exception as error:
         yield failure(error, "")
+
+
+def measure_heldout(
+    config: Config, loaded: LoadedModel, rows: torch.Tensor | None, problems: list[Problem], name: str,
+    control: ControlInbox,
+) -> Iterator[Event]:
+    """Loss on held-out problems with a soft prompt [V, H], or with none; nothing where there are no such problems."""
+    prompt = SoftPrompt(torch.zeros(0, loaded.embedding_dim) if rows is None else rows).to(loaded.precision.device)
+    examples = [example for example in encode_problems(loaded.tokenizer, problems, config) if example.target]
+    if examples:
+        loss = yield from mean_loss(loaded, prompt, examples, config.training.batch_size, control)
+        yield LossMeasured(checkpoint=name, problems=len(examples), loss=loss, perplexity=perplexity(loss))
 
 
 def load(config: Config, control: ControlInbox) -> Generator[Event, None, LoadedModel]:

@@ -13,6 +13,7 @@ from core.contract.events import (
     CompletionGenerated,
     EvaluationCompleted,
     Event,
+    LossMeasured,
     Notice,
     ProblemEvaluated,
     RunFailed,
@@ -22,6 +23,7 @@ from core.contract.events import (
 )
 from core.contract.runs import EventTail, RunFolder, create_run, list_runs
 from core.jobs import evaluate, infer, train
+from core.model.checkpoint import load_checkpoint
 from core.recorder import record
 
 
@@ -75,6 +77,9 @@ def test_infer_and_evaluate_after_training(config: Config) -> None:
     events = list(infer(config, None, ControlInbox()))
     assert isinstance(events[-1], RunFinished), events[-1]
     written = Path("results/completions_soft_prompts.jsonl")
+    measured = next(event for event in events if isinstance(event, LossMeasured))
+    trained = load_checkpoint(Path("soft_prompts/best_soft_prompts.pt"))
+    assert measured.loss == pytest.approx(trained.metrics["heldout_loss"], rel=1e-6) and measured.problems == 3
     pick = [[(row["task_id"], row["completion"]) for row in map(json.loads, text.splitlines())]
             for text in (before, written.read_text())]
     assert pick[0] == pick[1]

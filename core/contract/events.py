@@ -140,6 +140,17 @@ class ValidationCompleted(EventBase):
     seconds: float = 0.0
 
 
+class LossMeasured(EventBase):
+    """Loss of a finished prompt, or of the model alone, on the held-out problems."""
+
+    type: Literal["LossMeasured"] = "LossMeasured"
+    checkpoint: str
+    """A path, or "no soft prompt"."""
+    problems: int
+    loss: float
+    perplexity: float
+
+
 class CheckpointSaved(EventBase):
     """A checkpoint is whole on disk."""
 
@@ -267,8 +278,8 @@ class UnknownEvent(EventBase):
 
 Event = (
     RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
-    | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated | EvaluationCompleted
-    | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
+    | LossMeasured | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated
+    | EvaluationCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
 )
 
 EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))

@@ -10,6 +10,7 @@ from core.contract.events import (
     CompletionsSaved,
     EpochCompleted,
     EvaluationCompleted,
+    LossMeasured,
     ModelLoaded,
     Notice,
     RunFailed,
@@ -81,6 +82,12 @@ def _(event: ValidationCompleted) -> list[str]:
         return [f"untrained prompt: {figures}"]
     before = "" if event.previous_best is None else f" (best so far {event.previous_best:.4f})"
     return [f"epoch {event.epoch}: {figures}{before}"]
+
+
+@describe.register
+def _(event: LossMeasured) -> list[str]:
+    return [f"{event.checkpoint}: loss {event.loss:.4f}, perplexity {event.perplexity:.3f} on {event.problems} "
+            "held-out problems"]
 
 
 @describe.register

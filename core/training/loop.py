@@ -22,7 +22,6 @@ from core.contract.events import (
     EpochCompleted,
     Event,
     Notice,
-    Progress,
     StepCompleted,
     ValidationCompleted,
 )
@@ -32,7 +31,7 @@ from core.model.loading import LoadedModel
 from core.model.memory import measure_memory
 from core.model.soft_prompt import SoftPrompt
 from core.training.checkpoints import CheckpointWriter
-from core.training.loss import perplexity, summed_loss
+from core.training.loss import mean_loss, perplexity, summed_loss
 from core.training.schedule import learning_rate_factor
 from core.training.standing import Standing
 
@@ -171,16 +170,8 @@ class Trainer:
     def validate(self, epoch: int) -> Iterator[Event]:
         """Mean token loss on the held-out problems; epoch 0 measures the untrained prompt and is never the best."""
         start, standing = time.perf_counter(), self.standing
-        loss_sum, supervised, done = 0.0, 0, 0
-        batches = micro_batches(self.heldout, self.config.training.batch_size, self.pad)
-        for batch in batches:
-            yield from heed(self.control)
-            with torch.no_grad(), self.precision.autocasting():
-                loss_sum += summed_loss(self.loaded.model, self.soft_prompt, batch.to(self.precision.device)).item()
-            supervised += batch.supervised
-            done += len(batch.after)
-            yield Progress(stage="validating", done=done, total=len(self.heldout), unit="problems")
-        loss = loss_sum / supervised
+        batch_size = self.config.training.batch_size
+        loss = yield from mean_loss(self.loaded, self.soft_prompt, self.heldout, batch_size, self.control)
         previous = standing.best_loss
         is_best = epoch > 0 and math.isfinite(loss) and (previous is None or loss < previous)
         if epoch > 0:

@@ -59,8 +59,9 @@ def test_early_stopping_counts_validations_without_a_best(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_trainer("training.num_epochs=9", "evaluation.early_stopping_patience=2")
-    losses = iter([5.0, 3.0, 2.0, 2.5, 2.0, 1.0])
-    monkeypatch.setattr("core.training.loop.summed_loss", fake_losses(trainer, losses))
+    fake = fake_losses(trainer, iter([5.0, 3.0, 2.0, 2.5, 2.0, 1.0]))
+    for module in ("loop", "loss"):  # training's and validation's
+        monkeypatch.setattr(f"core.training.{module}.summed_loss", fake)
     events = list(trainer.fit())
     validations = [event for event in events if isinstance(event, ValidationCompleted)]
     assert [event.is_best for event in validations] == [False, True, True, False, False]
