@@ -5,8 +5,9 @@ from __future__ import annotations
 from textual.content import Content
 
 from core.contract.events import Memory, Score
+from core.contract.statistics import wilson_interval
 from tui.follower import Scene
-from tui.formatting import data_size, duration, figure, rate, small_percent, wilson_interval
+from tui.formatting import data_size, duration, figure, rate, small_percent
 from tui.run_view import RunView
 from tui.visible import visible_line
 

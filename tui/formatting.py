@@ -63,14 +63,3 @@ def small_percent(share: float) -> str:
 def counted(number: int, unit: str) -> str:
     """"1 step", "1,204 steps": a number with its unit in the right form."""
     return f"{number:,} {unit.removesuffix('s') if number == 1 else unit}"
-
-
-def wilson_interval(passed: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, score interval); (0, 1) where nothing was counted."""
-    if total <= 0:
-        return 0.0, 1.0
-    share = passed / total
-    spread = 1 + z * z / total
-    centre = (share + z * z / (2 * total)) / spread
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / spread
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time as clock
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 
 class EventBase(BaseModel):
@@ -40,9 +40,15 @@ class Score(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
     total: int
-    passed: int
-    failed: int
+    passed: int = Field(ge=0)
+    failed: int = Field(ge=0)
     pass_at_1: float | None = Field(alias="pass@1", description="passed / total; null when nothing was run")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Score:
+        if self.passed + self.failed != self.total:
+            raise ValueError("passed and failed do not add up to total")
+        return self
 
 
 class RunStarted(EventBase):

