@@ -1,0 +1,146 @@
+"""Forward passes of decoding: the prefix once, prompts in groups, then one token of every active sequence.
+
+Everything goes through the model's own `forward`, so any causal LM of transformers works whose layers attend to all
+that came before. Each pass leaves the model as it found it: between two passes the caller may do what it likes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from core.contract.errors import ModelError
+from core.generation.cache import Block, SlotCache, Tips
+from core.generation.narrow import float32_cpu_linears, narrow_products
+from core.model.soft_prompt import head_at
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ATTENTION = ("sdpa", "eager")
+"""Attention implementations that take a prepared [B, 1, T, length] mask; any other is replaced by the first."""
+
+
+class Forward:
+    """A model with a cache of `slots` sequences behind a shared prefix.
+
+    Rows 0 to n - 1 of the cache are the active sequences. All logits are [rows, vocabulary].
+    """
+
+    def __init__(self, model: PreTrainedModel, slots: int, capacity: int) -> None:
+        self.model = model
+        self.cache = SlotCache(slots, capacity)
+        self.prefix_length = 0
+        weight = model.get_input_embeddings().weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self._linears = float32_cpu_linears(model)
+
+    @torch.inference_mode()
+    def encode_prefix(self, prefix: torch.Tensor) -> torch.Tensor:
+        """Put the keys and values of `prefix` [P, H] in front of every slot; logits [1, vocabulary] of its last row."""
+        self.prefix_length = len(prefix)
+        self.cache.target = Block(slice(0, self.cache.slots), 0, self.prefix_length)
+        last = torch.zeros(1, self.prefix_length, dtype=torch.bool, device=self.device)
+        last[:, -1] = True
+        return self._run(last, inputs_embeds=prefix.detach().to(self.device, self.dtype).unsqueeze(0))
+
+    @torch.inference_mode()
+    def prefill(self, first_row: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Encode prompts, none empty, as rows from `first_row` on; logits at the last token of each.
+
+        Prompts are padded on the right. Padding is seen by no real token, and decoding overwrites it.
+        """
+        width = max(map(len, prompts))
+        start = self.prefix_length
+        self.cache.target = Block(slice(first_row, first_row + len(prompts)), start, start + width)
+        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=self.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        last = torch.arange(width, device=self.device) == lengths[:, None] - 1
+        return self._run(last, input_ids=ids)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """Give each active row its newest token, which stands at its position; logits of what follows."""
+        end = max(positions) + 1
+        self.cache.reserve(end)
+        ids, places = torch.tensor([tokens, positions], device=self.device)
+        self.cache.target = Tips(places, end)
+        visible = torch.arange(end, device=self.device) <= places[:, None]
+        mask = as_mask(visible[:, None, None], self.dtype)
+        with undisturbed(self.model), narrow_products(self._linears, len(tokens)):
+            output = self.model(
+                input_ids=ids[:, None], position_ids=places[:, None], attention_mask=mask,
+                past_key_values=self.cache, use_cache=True,
+            )
+        return output.logits[:, -1]
+
+    @torch.inference_mode()
+    def move(self, source: int, destination: int, length: int) -> None:
+        """Put the sequence of `length` tokens in row `source` in place of another; the prefix is there already."""
+        self.cache.move(source, destination, self.prefix_length, length)
+
+    def _run(self, last: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        """A pass over the cache's target block; logits where `last` [B, T] is true, of which there is one a row."""
+        target = self.cache.target
+        self.cache.reserve(target.end)
+        places = torch.arange(target.start, target.end, device=self.device)
+        visible = torch.arange(target.end, device=self.device) <= places[:, None]
+        mask = as_mask(visible, self.dtype).expand(len(last), 1, -1, -1)
+        with undisturbed(self.model), head_at(self.model, last):
+            output = self.model(
+                **inputs, position_ids=places.expand(len(last), -1), attention_mask=mask,
+                past_key_values=self.cache, use_cache=True,
+            )
+        return output.logits.squeeze(0)
+
+
+def as_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to attention scores: 0 where `visible`, else the smallest number of the model's type."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, torch.finfo(dtype).min)
+
+
+@contextlib.contextmanager
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, and attention that takes our masks, for one pass."""
+    training = [module for module in model.modules() if module.training]
+    attention = model.config._attn_implementation
+    for module in training:
+        module.training = False
+    if attention not in ATTENTION:
+        model.set_attn_implementation(ATTENTION[0])
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        if attention not in ATTENTION:
+            model.set_attn_implementation(attention)
+
+
+def check_supported(model: PreTrainedModel, longest: int) -> None:
+    """Refuse models that these passes would get wrong, for sequences of at most `longest` tokens.
+
+    Raises:
+        ModelError: some layer keeps a state other than keys and values, sees a window shorter than `longest`, or the
+            model does not take positions.
+    """
+    config: Any = model.config.get_text_config()
+    name = config.model_type
+    remedy = "choose a model.name whose layers all have full attention"
+    if "position_ids" not in inspect.signature(model.forward).parameters or getattr(config, "alibi", False):
+        raise ModelError(f"model.name: {name} models take no positions, which decoding in slots needs", remedy)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    unknown = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    if unknown:
+        raise ModelError(f"model.name: {name} has layers of type {', '.join(sorted(unknown))}", remedy)
+    for kind, key in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")):
+        window = getattr(config, key, None)
+        if window is not None and (kind in kinds or not kinds) and longest > window:
+            raise ModelError(
+                f"model.name: {name} has layers that see {window} tokens; the longest completion takes {longest}",
+                f"lower inference.max_new_tokens by {longest - window}, or {remedy}",
+            )

@@ -1,0 +1,169 @@
+"""Completions equal those of transformers' `generate`, whatever else is decoded beside them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from core.contract.errors import DataError, ModelError
+from core.generation.decoder import Completion, Request, complete
+
+from .conftest import settings
+
+
+def finished(*arguments: Any) -> dict[str, Completion]:
+    """Completions by task id (and sample, where there is more than one)."""
+    found = [completion for completion in complete(*arguments) if completion is not None]
+    keys = [f"{c.request.task_id}#{c.request.sample}" if c.request.sample else c.request.task_id for c in found]
+    assert max(Counter(keys).values(), default=1) == 1
+    return dict(zip(keys, found, strict=True))
+
+
+@pytest.mark.parametrize("slots", [1, 3, 16])
+@pytest.mark.parametrize("with_prefix", [True, False])
+def test_greedy_equals_generate(
+    any_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]], with_prefix: bool, slots: int,
+) -> None:
+    prefix = soft_rows if with_prefix else None
+    done = finished(any_model, tiny_tokenizer, prefix, prompts, settings(slots=slots))
+    assert len(done) == len(prompts)
+    for request in prompts:
+        expected = reference(any_model, prefix, request.token_ids, 12)
+        completion = done[request.task_id]
+        if expected[-1] == 0:  # end of text
+            assert completion.finish_reason == "eos"
+            expected = expected[: expected.index(0)]
+        else:
+            assert completion.finish_reason == "length"
+        assert list(completion.token_ids) == expected
+
+
+def test_greedy_equals_generate_on_two_threads(
+    two_threads: None, any_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]],
+) -> None:
+    """Where products of few rows are computed the other way round."""
+    done = finished(any_model, tiny_tokenizer, soft_rows, prompts[:8], settings(slots=8, max_new_tokens=6))
+    for request in prompts[:8]:
+        expected = reference(any_model, soft_rows, request.token_ids, 6)
+        assert [token for token in expected if token] == list(done[request.task_id].token_ids)
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 2, 40])
+def test_length_limit(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]], max_new_tokens: int,
+) -> None:
+    done = finished(tiny_model, tiny_tokenizer, soft_rows, prompts[:6], settings(max_new_tokens=max_new_tokens))
+    for request in prompts[:6]:
+        expected = reference(tiny_model, soft_rows, request.token_ids, max_new_tokens)
+        assert [token for token in expected if token] == list(done[request.task_id].token_ids)
+
+
+def test_the_cache_grows_past_its_first_room(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("core.generation.decoder.FIRST_ROOM", 2)
+    done = finished(tiny_model, tiny_tokenizer, soft_rows, prompts[:5], settings(max_new_tokens=60))
+    for request in prompts[:5]:
+        expected = reference(tiny_model, soft_rows, request.token_ids, 60)
+        assert [token for token in expected if token] == list(done[request.task_id].token_ids)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.9}])
+def test_results_do_not_depend_on_slots_order_or_company(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, sampling: dict[str, float]
+) -> None:
+    requests = [replace(request, sample=sample) for request in prompts for sample in (0, 1)]
+    asked = settings(stop_sequences=("e", "\n"), **sampling)
+    first = finished(tiny_model, tiny_tokenizer, soft_rows, requests, asked)
+    shuffled = random.Random(3).sample(requests, len(requests))
+    again = finished(tiny_model, tiny_tokenizer, soft_rows, shuffled, replace(asked, slots=16))
+    alone = finished(tiny_model, tiny_tokenizer, soft_rows, requests[9:10], replace(asked, slots=1))
+    for found in (again, alone):
+        for key, completion in found.items():
+            assert completion.token_ids == first[key].token_ids
+            assert completion.text == first[key].text
+    if sampling:
+        differ = [first[r.task_id].token_ids != first[f"{r.task_id}#1"].token_ids for r in prompts]
+        assert sum(differ) > len(prompts) // 2
+        other = finished(tiny_model, tiny_tokenizer, soft_rows, requests, replace(asked, seed=1))
+        assert any(other[key].token_ids != first[key].token_ids for key in first)
+
+
+@pytest.mark.parametrize("stops", [("e",), ("an", "s\n"), ("ret", " "), ("never in there",)])
+def test_stop_sequences_equal_generate(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]], stops: Sequence[str],
+) -> None:
+    done = finished(tiny_model, tiny_tokenizer, soft_rows, prompts, settings(stop_sequences=tuple(stops)))
+    for request in prompts:
+        completion = done[request.task_id]
+        tokens = reference(
+            tiny_model, soft_rows, request.token_ids, 12, stop_strings=list(stops), tokenizer=tiny_tokenizer
+        )
+        assert list(completion.token_ids) == [token for token in tokens if token]
+        full = tiny_tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        cut = min([full.find(stop) for stop in stops if stop in full], default=len(full))
+        assert completion.text == full[:cut]
+        assert (completion.finish_reason == "stop") == (cut < len(full))
+
+
+def test_end_of_text_from_the_generation_config(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = finished(tiny_model, tiny_tokenizer, None, prompts[:4], settings())
+    third = {task_id: completion.token_ids[2] for task_id, completion in plain.items()}
+    monkeypatch.setattr(tiny_model.generation_config, "eos_token_id", [511, *third.values()])
+    ended = finished(tiny_model, tiny_tokenizer, None, prompts[:4], settings())
+    for task_id, completion in ended.items():
+        assert completion.finish_reason == "eos"
+        assert completion.token_ids == plain[task_id].token_ids[: len(completion.token_ids)]
+        assert len(completion.token_ids) <= 2
+
+
+def test_an_empty_prompt_starts_from_the_prefix(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    reference: Callable[..., list[int]],
+) -> None:
+    empty = [Request("empty/0", ()), Request("empty/1", ()), *prompts[:3]]
+    done = finished(tiny_model, tiny_tokenizer, soft_rows, empty, settings())
+    expected = reference(tiny_model, soft_rows, (), 12)
+    assert [token for token in expected if token] == list(done["empty/0"].token_ids) == list(done["empty/1"].token_ids)
+    with pytest.raises(DataError, match="empty/0"):
+        list(complete(tiny_model, tiny_tokenizer, None, empty, settings()))
+
+
+def test_nothing_to_do(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    assert list(complete(tiny_model, tiny_tokenizer, None, [], settings())) == []
+
+
+def test_positions_bound_the_length(gpt2: Any, tiny_tokenizer: Any, soft_rows: torch.Tensor) -> None:
+    long = Request("long", (5,) * 500)
+    done = finished(gpt2, tiny_tokenizer, soft_rows, [long], settings(max_new_tokens=100))["long"]
+    assert done.finish_reason in ("length", "eos")
+    assert len(done.token_ids) <= 512 - 507 + 1
+    with pytest.raises(DataError, match="too: 517 tokens"):
+        list(complete(gpt2, tiny_tokenizer, soft_rows, [Request("too", (5,) * 510)], settings()))
+
+
+def test_windowed_layers_are_refused_only_where_they_matter(gemma2: Any, tiny_tokenizer: Any) -> None:
+    request = Request("T/0", (5,) * 10)
+    with pytest.raises(ModelError, match="1024"):
+        list(complete(gemma2, tiny_tokenizer, None, [request], settings(max_new_tokens=1015)))
+
+
+def test_other_caches_are_refused(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model.config, "layer_types", ["linear_attention", "full_attention"])
+    with pytest.raises(ModelError, match="linear_attention"):
+        list(complete(tiny_model, tiny_tokenizer, None, prompts, settings()))
