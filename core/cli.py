@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.metadata
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, SofttuneError, UsageError
-from core.contract.events import EvaluationCompleted, Event, RunFailed, RunStopped
-from core.contract.runs import ACTIVE, RunFolder, create_run, find_run, list_runs, summarize
+from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, RunStopped
+from core.contract.runs import ACTIVE, RunFolder, check_outputs, create_run, find_run, list_runs, summarize
+from core.contract.wording import describe
 
 COMMANDS = ("train", "infer", "evaluate", "runs", "doctor")
 
@@ -24,19 +27,47 @@ COMMANDS = ("train", "infer", "evaluate", "runs", "doctor")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 failed, 2 wrong command or configuration, 130 stopped)."""
     argv = sys.argv[1:] if arguments is None else arguments
-    if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help", "--version")):
-        argv = ["train", *argv]
-    options = build_parser().parse_args(argv)
+    _mend_streams()
     try:
+        options = build_parser().parse_args(_with_command(argv))
         return int(options.run(options))
     except SofttuneError as error:
         print(f"softtune: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
+        print("softtune: ended at once", file=sys.stderr)
         return EXIT_STOPPED
     except BrokenPipeError:  # the reader of our output went away (| head)
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter complains when it flushes at exit
         return EXIT_FAILED
+    except OSError as error:
+        print(f"softtune: {error.filename or 'output'}: {error.strerror}\n  check permissions and free space",
+              file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _mend_streams() -> None:
+    """Standard streams that can be written to: closed ones lead nowhere, and no terminal is too old for our signs."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - lives as long as the program
+        getattr(sys, name).reconfigure(errors="replace")
+
+
+def _with_command(argv: list[str]) -> list[str]:
+    """The arguments with a command in front: `train` where only CONFIG or options are given."""
+    first = argv[0] if argv else ""
+    if first in COMMANDS or first in ("-h", "--help", "--version"):
+        return argv
+    is_config = first.startswith("-") or first.endswith((".yml", ".yaml")) or "/" in first or Path(first).exists()
+    if first and not is_config:
+        near = difflib.get_close_matches(first, COMMANDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"there is no command and no file {first!r}", remedy)
+    return ["train", *argv]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -103,29 +134,34 @@ def run_train(options: argparse.Namespace) -> int:
 
     with captured_libraries(folder.engine_log) as (out, err), reporter(out, err, as_json=options.json) as show:
         control = ControlInbox(folder.control_file)
-        _stop_on_signals(control, detached=bool(options.queued))
+        _stop_on_signals(control, detached=options.queued is not None)
         from core.jobs import train  # torch, from here on
         from core.recorder import record
 
-        return _drain(record(train(config, folder, control, resume=bool(options.resume)), folder), show)
+        resume = (folder.checkpoints / "last.pt").exists()
+        return _drain(record(train(config, folder, control, resume=resume), folder), show, control)
 
 
 def _run_folder(options: argparse.Namespace) -> tuple[RunFolder, Config]:
     """A new run, one that the app has queued, or one to go on with."""
-    if not options.queued and not options.resume:
+    if options.queued is None and options.resume is None:
         config = _config(options)
+        check_outputs(config)
         return create_run(config, options.name or ("demo" if options.demo else "train")), config
     if options.overrides or options.config or options.demo or options.name:
         raise UsageError("--resume takes the run's own configuration", "leave CONFIG, --set, --demo and --name out")
-    folder = find_run(options.queued or options.resume)
-    state = summarize(folder).state
-    if state == "damaged":
-        raise UsageError(f"{folder.run_id} is damaged: {summarize(folder).reason}", "start a new run")
-    if options.resume and state in ACTIVE:
-        raise UsageError(f"{folder.run_id} is {state}", "it needs no resuming; `softtune` attaches to it")
-    if options.resume and not (folder.checkpoints / "last.pt").exists():
-        raise UsageError(f"{folder.run_id} has no last.pt to go on from", "start a new run")
-    return folder, folder.read_config()
+    folder = find_run(options.resume if options.queued is None else options.queued)
+    run = summarize(folder)
+    if run.state == "damaged":
+        raise UsageError(f"{folder.run_id} is damaged: {run.reason}", "start a new run")
+    if options.resume is not None and run.state in ACTIVE:
+        raise UsageError(f"{folder.run_id} is {run.state}", "it needs no resuming; `softtune` attaches to it")
+    if options.queued is not None and run.state != "queued":
+        raise UsageError(f"{folder.run_id} is {run.state}, not queued", "softtune train --resume goes on with a run")
+    config = folder.read_config()
+    if options.resume is not None:
+        check_outputs(config)
+    return folder, config
 
 
 def run_infer(options: argparse.Namespace) -> int:
@@ -138,11 +174,12 @@ def run_infer(options: argparse.Namespace) -> int:
         _stop_on_signals(control)
         from core.jobs import infer
 
+        check_outputs(config, options.output)
         events = infer(
             config, options.checkpoint, control, soft=not options.no_soft_prompt, split=options.split,
             output=options.output, overridden=[text.partition("=")[0].strip() for text in options.overrides],
         )
-        return _drain(events, show)
+        return _drain(events, show, control)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -160,17 +197,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
     events = evaluate(config, options.input or Path(config.inference.output_path), control)
     if not options.json:
         with reporter(sys.stdout, sys.stderr, as_json=False) as show:
-            return _drain(events, show)
+            return _drain(events, show, control)
     report: dict[str, object] = {}
 
     def collect(event: Event) -> None:
         if isinstance(event, EvaluationCompleted):
             fields = event.model_dump(by_alias=True)
             report.update({key: fields[key] for key in ("all", "train", "heldout", "isolation", "results_path")})
-        elif isinstance(event, RunFailed):
-            print(f"softtune: {event.what}\n  {event.remedy}", file=sys.stderr)
+        elif isinstance(event, RunFailed | Notice):
+            print("\n".join(describe(event)), file=sys.stderr)
 
-    status = _drain(events, collect)
+    status = _drain(events, collect, control)
     if report:
         print(json.dumps(report))
     return status
@@ -208,16 +245,24 @@ def run_doctor(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _drain(events: Iterator[Event], show: Callable[[Event], None]) -> int:
-    """Show every event; the exit status is what the last one means."""
-    status = EXIT_DONE
+def _drain(events: Iterator[Event], show: Callable[[Event], None], control: ControlInbox) -> int:
+    """Show every event; the exit status is what the last one means.
+
+    When nobody can read us any more (| head, a full disk) the job is asked to stop and save.
+    """
+    status, heard = EXIT_DONE, True
     for event in events:
-        show(event)
+        try:
+            if heard:
+                show(event)
+        except OSError:
+            heard = False
+            control.request(Command.STOP)
         if isinstance(event, RunFailed):
             status = EXIT_FAILED
         elif isinstance(event, RunStopped):
             status = EXIT_STOPPED
-    return status
+    return status if heard else EXIT_FAILED
 
 
 def _stop_on_signals(control: ControlInbox, *, detached: bool = False) -> None:
@@ -230,4 +275,5 @@ def _stop_on_signals(control: ControlInbox, *, detached: bool = False) -> None:
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, ask)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN if detached else ask)
+    ignored = detached or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup's wish
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else ask)

@@ -35,8 +35,9 @@ def captured_libraries(log: Path | None) -> Iterator[tuple[TextIO, TextIO]]:
 
     It is done on the file descriptors, since native code prints too, and a stray line on stdout would break --json.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where the user closed it
+            stream.flush()
     saved_out, saved_err = os.dup(1), os.dup(2)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if log else os.dup(2)
     os.dup2(target, 1)
@@ -47,14 +48,15 @@ def captured_libraries(log: Path | None) -> Iterator[tuple[TextIO, TextIO]]:
     try:
         yield out, err
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         os.dup2(saved_out, 1)
         os.dup2(saved_err, 2)
         os.close(saved_out)
         os.close(saved_err)
         for stream in (out, err):
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):  # a reader that went away, a full disk
                 stream.close()
 
 
@@ -62,7 +64,14 @@ def captured_libraries(log: Path | None) -> Iterator[tuple[TextIO, TextIO]]:
 def reporter(out: TextIO, err: TextIO, *, as_json: bool) -> Iterator[Reporter]:
     """How to show events on these streams."""
     if as_json:
-        yield lambda event: print(event_line(event), file=out, flush=True)
+        plain = _PlainReporter(err, err)
+
+        def show(event: Event) -> None:
+            print(event_line(event), file=out, flush=True)
+            if isinstance(event, Notice | RunFailed):
+                plain(event)
+
+        yield show
     elif out.isatty():
         with _RichReporter(out) as show:
             yield show

@@ -11,10 +11,11 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from core.contract.config import Config, ModelSettings
+from core.contract.config import Config, InferenceSettings, ModelSettings
 from core.contract.control import ControlInbox, StopRequested, heed
 from core.contract.errors import CheckpointError, SofttuneError
 from core.contract.events import (
@@ -63,10 +64,13 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         yield RunStarted(run_id=folder.run_id, model=config.model.name, pid=os.getpid(), resumed_from_step=step)
         dataset = prepare_dataset(config, folder)
         loaded = yield from load(config, control)
+        yield from heed(control)
         trainer = build_trainer(config, loaded, dataset, folder, control, last)
         yield model_loaded(loaded, trainer.soft_prompt.weight)
         yield from announce(config, dataset, trainer)
         yield from trainer.fit()
+        if trainer.standing.best_loss is None:
+            raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate, and start anew")
         evaluation = None
         if config.evaluation.score_after_training:
             best = load_checkpoint(folder.checkpoints / "best.pt")
@@ -81,8 +85,9 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         checkpoint = str(last_file) if last_file.exists() else None
         yield RunStopped(step=trainer.standing.step if trainer else 0, checkpoint=checkpoint)
     except Exception as error:  # the run must say what it died of, whatever that is
-        advice = f"the traceback is in {folder.engine_log}; softtune train --resume {folder.run_id} goes on"
-        yield failure(error, advice)
+        traceback.print_exception(error)  # into the engine's log
+        again = f"; softtune train --resume {folder.run_id} goes on" if last_file.exists() else ""
+        yield failure(error, f"the traceback is in {folder.engine_log}{again}")
 
 
 def infer(
@@ -110,7 +115,7 @@ def infer(
         if checkpoint:
             checkpoint.check_fits(loaded.embedding_dim, loaded.name)
         yield model_loaded(loaded, rows)
-        if checkpoint:
+        if soft and checkpoint:
             yield from _text_prompt_notice(config, checkpoint)
         published = Path(config.inference.output_path)
         target = output or (published if soft else published.with_name("completions_no_soft_prompt.jsonl"))
@@ -219,24 +224,26 @@ def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str])
 
 def split_of_rows(rows: list[dict[str, object]]) -> Split | None:
     """The split that a completions file carries; None for a file that does not say."""
-    sides: dict[object, list[str]] = {"train": [], "heldout": []}
+    sides: dict[Any, list[str]] = {"train": [], "heldout": []}
     for row in rows:
-        if row.get("split") in sides:
-            sides[row["split"]].append(str(row["task_id"]))
+        side = row.get("split")
+        if side in ("train", "heldout"):
+            sides[side].append(str(row["task_id"]))
     return Split(train=sides["train"], heldout=sides["heldout"]) if any(sides.values()) else None
 
 
 def failure(error: Exception, advice: str) -> RunFailed:
-    """The event for an error; what nobody foresaw leaves its traceback in the engine's log."""
+    """The event for an error; one that nobody foresaw says where it was raised."""
     if isinstance(error, SofttuneError):
         return RunFailed(what=error.what, remedy=error.remedy)
-    if isinstance(error, torch.OutOfMemoryError):
-        return RunFailed(what="the GPU is out of memory", why=str(error).split("\n")[0], remedy=OUT_OF_MEMORY_ADVICE)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return RunFailed(what="out of memory", why=str(error).split("\n")[0], remedy=OUT_OF_MEMORY_ADVICE)
     if isinstance(error, OSError):
         return RunFailed(what=f"{error.filename or 'a file'} cannot be used: {error.strerror or error}",
                          remedy="check its permissions and the free space (df -h)")
-    traceback.print_exception(error)
-    return RunFailed(what=f"unexpected {type(error).__name__}", why=str(error), remedy=advice)
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
+    return RunFailed(what=f"unexpected {type(error).__name__}", why=f"{error}{place}", remedy=advice)
 
 
 def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[list[Problem], Split]:
@@ -251,7 +258,10 @@ def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tu
 
 
 def _text_prompt_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:
-    trained = checkpoint.config.get("inference", {}).get("text_prompt", "")
-    if trained != config.inference.text_prompt:
-        yield Notice(setting="inference.text_prompt", remedy=f"set it to {trained!r}, as in training",
-                     what="the soft prompt was trained with another text prompt beside it")
+    trained = InferenceSettings.model_validate(checkpoint.config.get("inference", {}))
+    now = config.inference
+    if (trained.text_prompt, trained.text_prompt and trained.text_prompt_position) != (
+        now.text_prompt, now.text_prompt and now.text_prompt_position
+    ):
+        yield Notice(setting="inference.text_prompt", what="the soft prompt was trained with another text prompt",
+                     remedy=f"as in training: {trained.text_prompt!r}, {trained.text_prompt_position}")

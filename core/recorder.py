@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from typing import TextIO
 
 from core.contract.events import (
+    CheckpointSaved,
     EvaluationCompleted,
     Event,
     RunFailed,
@@ -16,7 +18,6 @@ from core.contract.events import (
     RunResumed,
     RunStarted,
     RunStopped,
-    StepCompleted,
     TrainingPlanned,
     ValidationCompleted,
 )
@@ -30,19 +31,30 @@ STATES: dict[type, State] = {
 
 
 def record(events: Iterator[Event], folder: RunFolder) -> Iterator[Event]:
-    """Pass a job's events through, each on disk before it goes on."""
+    """Pass a job's events through, each on disk before it goes on.
+
+    A second ctrl+c ends the job at once; it is written down as a stop all the same.
+    """
     log = EventLog(folder.events_file)
     readable = LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log"
     LOGS.mkdir(exist_ok=True)
-    try:
-        with open(readable, "a", encoding="utf-8") as lines:
+    step = 0
+    with contextlib.closing(log), open(readable, "a", encoding="utf-8") as lines:
+
+        def write(event: Event) -> None:
+            log.append(event)
+            _write_lines(lines, event)
+            _update_record(folder, event)
+
+        try:
             for event in events:
-                log.append(event)
-                _write_lines(lines, event)
-                _update_record(folder, event)
+                step = getattr(event, "step", step)
+                write(event)
                 yield event
-    finally:
-        log.close()
+        except KeyboardInterrupt:
+            last = folder.checkpoints / "last.pt"
+            write(RunStopped(step=step, checkpoint=str(last) if last.exists() else None))
+            raise
 
 
 def _write_lines(file: TextIO, event: Event) -> None:
@@ -66,13 +78,15 @@ def _changes(event: Event) -> dict[str, object]:
     match event:
         case RunStarted():
             changes |= {"pid": os.getpid(), "pid_started": process_start(os.getpid()), "ended": None, "error": ""}
-        case RunFinished() | RunStopped():
+        case RunFinished():
             changes["ended"] = event.time
+        case RunStopped():
+            changes |= {"ended": event.time, "step": event.step}
         case RunFailed():
             changes |= {"ended": event.time, "error": event.what}
         case TrainingPlanned():
             changes["total_steps"] = event.total_steps
-        case StepCompleted() if event.step == event.total_steps:
+        case CheckpointSaved():
             changes["step"] = event.step
         case ValidationCompleted() if event.is_best:
             changes |= {"heldout_loss": event.loss, "step": event.step}

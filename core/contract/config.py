@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 DEFAULT_CONFIG_FILE = "prompt_tuning.yml"
 
@@ -23,6 +23,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1; in a file of settings that is a slip."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("true and false are no numbers")
+        return value
 
 
 class ModelSettings(Section):
@@ -95,7 +104,7 @@ class HardwareSettings(Section):
     """The device and its precision."""
 
     device: Literal["auto", "cuda", "cpu"] = setting("auto", "auto takes the GPU where there is one")
-    mixed_precision: bool = setting(True, "16-bit arithmetic on a GPU (AMP); false: float32 throughout")
+    mixed_precision: bool = setting(True, "16-bit arithmetic on a GPU (AMP); false: in the weights' type")
     num_workers: int = setting(
         0, "processes that prepare batches; the data is tokenized once and stays in memory, so 0 is fastest",
         "processes", ge=0, le=64,

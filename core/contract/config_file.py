@@ -69,7 +69,8 @@ def render_config(config: Config) -> str:
 def _yaml_value(value: Any) -> str:
     """One value on one line of YAML."""
     if isinstance(value, list) or (isinstance(value, str) and not value.isprintable()):
-        return json.dumps(value, ensure_ascii=False)  # which is YAML too, and keeps "\n" readable
+        # JSON is YAML too and keeps "\n" readable; it leaves DEL bare, which YAML does not allow.
+        return json.dumps(value).replace("\x7f", "\\x7f")
     return str(yaml.safe_dump([value], default_flow_style=True, width=100_000, allow_unicode=True)).strip()[1:-1]
 
 
@@ -129,7 +130,7 @@ def _parse_yaml(text: str, source: str, places: dict[str, Place], faults: list[F
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         found = getattr(error, "problem", None) or str(error)
         faults.append(Fault(source, mark.line + 1 if mark else None, "", f"text that is not YAML ({found})",
@@ -142,7 +143,12 @@ def _parse_yaml(text: str, source: str, places: dict[str, Place], faults: list[F
         faults.append(Fault(source, 1, "", found, "allowed: sections such as `training:`"))
         return {}
     _note_places(root, "", source, places, faults)
-    return {str(key): item for key, item in value.items()}
+    return {str(name): _named_by_text(item) for name, item in value.items()}
+
+
+def _named_by_text(section: Any) -> Any:
+    """A section whose keys are text: YAML reads a bare `on` as true and `1` as a number."""
+    return {str(key): item for key, item in section.items()} if isinstance(section, dict) else section
 
 
 def _note_places(
@@ -157,7 +163,7 @@ def _note_places(
             faults.append(Fault(source, line, key, f"a second value (the first is in line {seen[key]})", "keep one"))
         seen[key] = line
         places[key] = (source, line)
-        if isinstance(value_node, yaml.MappingNode):
+        if isinstance(value_node, yaml.MappingNode) and not prefix:  # settings are two levels deep
             _note_places(value_node, f"{key}.", source, places, faults)
 
 
@@ -169,9 +175,10 @@ def _read_override(override: str, places: dict[str, Place], faults: list[Fault])
         return {}
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     places[f"{section}.{name}"] = ("--set", None)
+    places.setdefault(section, ("--set", None))
     return {section: {name: value}}
 
 
@@ -188,15 +195,25 @@ def _validate(merged: dict[str, Any], places: dict[str, Place], faults: list[Fau
 
 
 def _fault(error: dict[str, Any], places: dict[str, Place], source: str) -> Fault:
-    path = [str(part) for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
-    key = ".".join(path[:2])
+    path = [str(part) for part in error["loc"]][:2]  # deeper parts are list positions and types
+    key = ".".join(path)
     place, line = places.get(key) or places.get(path[0] if path else "") or (source, None)
     if error["type"] == "extra_forbidden":
         return Fault(place, line, key, "an unknown key", _suggestion(path))
+    section = Config.model_fields.get(path[0]) if path else None
+    if section is not None and len(path) == 2 and path[1] not in _section_class(path[0]).model_fields:
+        return Fault(place, line, key, "an unknown key", _suggestion(path))
     if len(path) < 2:
-        return Fault(place, line, key, repr(error.get("input")), "allowed: a section with indented `key: value` lines")
+        wanted = "allowed: a section with indented `key: value` lines"
+        return Fault(place, line, key, _shown(error.get("input")), wanted)
     field = _section_class(path[0]).model_fields[path[1]]
-    return Fault(place, line, key, repr(error.get("input")), f"allowed: {allowed_values(field)}")
+    return Fault(place, line, key, _shown(error.get("input")), f"allowed: {allowed_values(field)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as its user wrote it: YAML's null and true, Python's quotes around text."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)[:80]
 
 
 def _section_class(name: str) -> type[Section]:

@@ -101,8 +101,25 @@ class RunFolder:
         write_whole(Path(self.record_file), record.model_dump_json(indent=1) + "\n")
 
     def read_config(self) -> Config:
-        """The resolved configuration of the run."""
-        return parse_config(Path(self.config_file).read_text(encoding="utf-8"), str(self.config_file))
+        """The resolved configuration of the run; raises UsageError where it cannot be read."""
+        try:
+            text = Path(self.config_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.config_file} cannot be read: {error}", "start a new run") from None
+        return parse_config(text, str(self.config_file))
+
+
+def check_outputs(config: Config, output: Path | None = None) -> None:
+    """Raise UsageError when a place that a job will write to cannot be written, before hours are spent on it."""
+    target = output or Path(config.inference.output_path)
+    setting = "--output" if output else "inference.output_path"
+    if target.is_dir():
+        raise UsageError(f"{setting}: {target} is a folder", "name a file")
+    for folder, name in ((target.parent, setting), (SOFT_PROMPTS, "soft_prompts/"), (LOGS, "logs/"), (RUNS, "runs/")):
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise UsageError(f"{name}: {nearest} is no folder that can be written to",
+                             "mend it, or start softtune in another folder")
 
 
 def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:

@@ -8,6 +8,7 @@ import platform
 from dataclasses import dataclass
 
 from core.contract.config import Config
+from core.contract.errors import DataError
 from core.contract.files import write_whole
 from core.contract.runs import RunFolder, Split
 from core.data.humaneval import Problem, ProblemSet, load_problems, select_problems, split_problems
@@ -27,11 +28,23 @@ def prepare_dataset(config: Config, folder: RunFolder) -> Dataset:
     everything = load_problems(config.dataset.path)
     selected = select_problems(everything, config.dataset)
     dataset = Dataset(everything, selected, split_problems(selected, config.dataset))
+    _check_unchanged(dataset, folder)
     write_whole(folder.problems_file, "".join(json.dumps(vars(problem)) + "\n" for problem in selected))
     record = folder.read_record()
     known = {"dataset_sha256": everything.sha256, "split": dataset.split, "versions": versions()}
     folder.write_record(record.model_copy(update=known))
     return dataset
+
+
+def _check_unchanged(dataset: Dataset, folder: RunFolder) -> None:
+    """A run that goes on must see the problems it began with, or held-out ones may have been trained on."""
+    record = folder.read_record()
+    if record.split is not None and (record.dataset_sha256, record.split) != (dataset.everything.sha256, dataset.split):
+        raise DataError(
+            f"the problems have changed since {folder.run_id} began (dataset {record.dataset_sha256[:12]}, "
+            f"now {dataset.everything.sha256[:12]})",
+            "restore the file that dataset.path names, or start a new run",
+        )
 
 
 def versions() -> dict[str, str]:

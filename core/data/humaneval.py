@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import random
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _read_lines(file: Path) -> list[str]:
         return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"dataset.path: there is no file {file}", "give a JSONL file, or null for HumanEval") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise DataError(f"dataset.path: {file} cannot be read: {error}", "it must be JSONL in UTF-8") from None
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from core.contract.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -40,8 +42,12 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
         return str(target)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
+    except OSError as error:
+        raise ModelError(f"the cache for converted models, {target.parent}, cannot be written: {error.strerror}",
+                         "set XDG_CACHE_HOME to a folder that can") from None
     try:
         folder = str(file.parent)
         model = AutoModelForCausalLM.from_pretrained(

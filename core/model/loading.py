@@ -41,7 +41,7 @@ class Precision:
     @property
     def scaled(self) -> bool:
         """float16 gradients underflow and need a GradScaler; bfloat16 ones do not."""
-        return self.autocast == torch.float16
+        return torch.float16 in (self.weights, self.autocast)
 
     def autocasting(self) -> torch.autocast:
         """The context that forward passes run in."""
@@ -123,6 +123,9 @@ def load_model(config: Config) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=precision.weights, **common)
         model = model.to(precision.device).eval().requires_grad_(False)
+        if not tokenizer("def f():")["input_ids"]:
+            raise ModelError(f"model.name: {settings.name} has no usable tokenizer",
+                             "its folder needs tokenizer.json, or what its tokenizer is made of")
     loaded = LoadedModel(model, tokenizer, precision, settings.name, time.perf_counter() - start)
     wanted = config.soft_prompts.embedding_dim
     if wanted not in (None, loaded.embedding_dim):
@@ -194,6 +197,8 @@ def _explained(settings: ModelSettings) -> Iterator[None]:
         raise ModelError(f"{name} does not fit in memory", "free memory or choose a smaller model.name") from None
     except Exception as error:
         causes = list(_chain(error))
+        if any("can't allocate memory" in str(cause) for cause in causes):  # what torch raises on a CPU
+            raise ModelError(f"{name} does not fit in memory", "free memory or choose a smaller model.name") from error
         if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
             raise ModelError(f"model.name: {name} is gated",
                              "accept its terms on its hub page, then run `hf auth login` (or set HF_TOKEN)") from error

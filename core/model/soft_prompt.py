@@ -46,15 +46,19 @@ def initial_rows(
 ) -> torch.Tensor:
     """Rows [V, H] in float32 to start from: embeddings of common tokens, or noise of the embeddings' spread."""
     generator = torch.Generator().manual_seed(seed)
-    table = model.get_input_embeddings().weight
+    embedding = model.get_input_embeddings()  # called, not indexed: some models scale inside it
+    device, width = embedding.weight.device, embedding.weight.shape[1]
     if not from_vocab:
-        spread = table[: len(tokenizer)].float().std().item()
-        return torch.randn(num_virtual_tokens, table.shape[1], generator=generator) * spread
+        real = torch.arange(min(len(tokenizer), len(embedding.weight)), device=device)
+        with torch.no_grad():
+            spread = embedding(real).float().std().item()
+        return torch.randn(num_virtual_tokens, width, generator=generator) * spread
     ids = torch.tensor(common_token_ids(tokenizer))
     repeats = -(-num_virtual_tokens // len(ids))  # a tiny vocabulary may have fewer tokens than P has rows
     order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(repeats)])
     chosen = ids[order[:num_virtual_tokens]]
-    return table[chosen.to(table.device)].float().cpu()
+    with torch.no_grad():
+        return embedding(chosen.to(device)).float().cpu()
 
 
 def common_token_ids(tokenizer: PreTrainedTokenizerBase, count: int = COMMON_TOKENS) -> list[int]:

@@ -43,7 +43,7 @@ class CheckpointWriter:
 
     def _checkpoint(self, soft_prompt: SoftPrompt, standing: Standing, heldout_loss: float | None) -> Checkpoint:
         metrics = {
-            "train_loss": standing.train_loss,
+            "train_loss": standing.last_train_loss if standing.train_loss is None else standing.train_loss,
             "heldout_loss": heldout_loss,
             "heldout_perplexity": None if heldout_loss is None else perplexity(heldout_loss),
         }

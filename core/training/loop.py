@@ -76,14 +76,13 @@ class Trainer:
         try:
             if standing.step == 0:
                 yield from self.validate(epoch=0)
-            while standing.epoch <= settings.num_epochs:
+            while standing.epoch <= settings.num_epochs and not self.out_of_patience():
                 yield from self.train_epoch()
                 if self.validation_is_due():
                     yield from self.validate(epoch=standing.epoch)
                 yield from self.finish_epoch()
-                if self.out_of_patience():
-                    yield self.early_stopping_notice()
-                    break
+            if standing.epoch <= settings.num_epochs:
+                yield self.early_stopping_notice()
         except StopRequested:
             yield self.save_last()
             raise
@@ -157,8 +156,10 @@ class Trainer:
         standing.skipped_in_a_row += 1
         what = f"step {standing.step + 1} was skipped: loss {loss:.4g}, gradient norm {grad_norm:.4g}"
         remedy = "lower training.learning_rate"
-        remedy += ", or set model.torch_dtype to bfloat16" if self.precision.scaled else ""
+        if self.precision.scaled:
+            remedy = "the first few are normal in float16; else set model.torch_dtype to bfloat16, or " + remedy
         if standing.skipped_in_a_row >= SKIPPED_STEPS_LIMIT:
+            yield self.save_last()
             raise SofttuneError(f"{SKIPPED_STEPS_LIMIT} steps in a row had no finite gradient; {what}", remedy)
         yield Notice(what=what, remedy=remedy, setting="training.learning_rate")
 
@@ -194,6 +195,7 @@ class Trainer:
             events.append(self.checkpoints.save_epoch(self.soft_prompt, standing, heldout_loss))
         if is_best:
             events.append(self.checkpoints.save_best(self.soft_prompt, standing, heldout_loss))
+        standing.last_train_loss = standing.train_loss
         standing.epoch, standing.step_in_epoch = standing.epoch + 1, 0
         standing.epoch_loss, standing.epoch_tokens = 0.0, 0
         yield from [*events, self.save_last()]
@@ -201,8 +203,7 @@ class Trainer:
     def out_of_patience(self) -> bool:
         """Early stopping: too many validations in a row without a new best."""
         patience = self.config.evaluation.early_stopping_patience
-        remaining = self.standing.epoch <= self.config.training.num_epochs
-        return remaining and patience is not None and self.standing.validations_without_best >= patience
+        return patience is not None and self.standing.validations_without_best >= patience
 
     def early_stopping_notice(self) -> Notice:
         """Why training ended before its last epoch."""

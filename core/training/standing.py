@@ -19,6 +19,8 @@ class Standing:
     best_epoch: int | None = None
     validations_without_best: int = 0
     skipped_in_a_row: int = 0
+    last_train_loss: float | None = None
+    """Mean training loss of the epoch before this one."""
     heldout_loss: float | None = None
 
     @property

@@ -71,10 +71,34 @@ def test_all_faults_are_listed_with_line_key_found_and_allowed(tmp_path: Path) -
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1", "just text", "training:\n\tx: 1"])
+@pytest.mark.parametrize("text", [
+    "a: [", "- 1", "just text", "training:\n\tx: 1", "dataset:\n  seed: 2024-13-45", "dataset:\n  seed: !!int abc",
+    f"dataset: {{seed: {'9' * 5000}}}", "training: &x {a: *x}", "[" * 3000, "hardware:\n  on: 1", "training: {1: 2}",
+    "'a[b': 1", "training: {'a[b': 1}", "training: {num_epochs: true}", "inference: {stop_sequences: [[1]]}",
+    "training: true", "training: {batch_size: {a: 1}}", "evaluation: {workers: null}",
+])
 def test_what_is_not_our_yaml_is_a_fault_not_a_traceback(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_config(text)
+
+
+def test_a_value_that_is_no_number_is_named_by_its_key() -> None:
+    for text, words in (("training: {num_epochs: true}", "training.num_epochs: found true"),
+                        ("training: {'a[b': 1}", "training.a[b: found an unknown key"),
+                        ("hardware: {on: 1}", "hardware.True: found an unknown key"),
+                        ("evaluation: {workers: null}", "evaluation.workers: found null; allowed: a whole number")):
+        with pytest.raises(ConfigError) as caught:
+            parse_config(text)
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [
+    "plain", "a: b # c", " x ", "\x7f", "\x85", "é漢", "'\"", "# h", "\ud800", "null", "1e3",
+])
+def test_any_text_survives_being_written_and_read(text: str) -> None:
+    config = Config()
+    changed = config.model_copy(update={"inference": config.inference.model_copy(update={"text_prompt": text})})
+    assert parse_config(render_config(changed)) == changed
 
 
 @pytest.mark.parametrize("text", ["", "training:\n", "# nothing\n"])

@@ -61,7 +61,7 @@ def test_types_on_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
     precision = choose_precision(load_config(overrides=settings))
     assert (precision.device.type, precision.weights, precision.autocast) == ("cuda", weights, autocast)
-    assert precision.scaled == (autocast == torch.float16)
+    assert precision.scaled == (torch.float16 in (weights, autocast))
     assert bool(precision.notices) == (settings == ["model.torch_dtype=bfloat16"])
 
 

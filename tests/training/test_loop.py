@@ -29,6 +29,8 @@ def test_a_run_tells_its_steps_and_writes_its_checkpoints(make_trainer: MakeTrai
     assert names(Path("soft_prompts")) == {
         "best_soft_prompts.pt", "soft_prompts_epoch_1.pt", "soft_prompts_epoch_2.pt",
     }
+    last = load_checkpoint(trainer.checkpoints.folder.checkpoints / "last.pt")
+    assert last.metrics == load_checkpoint(trainer.checkpoints.folder.checkpoints / "epoch_0002.pt").metrics
     best = load_checkpoint(Path("soft_prompts/best_soft_prompts.pt"))
     assert best.metrics["heldout_loss"] == trainer.standing.best_loss
     assert best.metrics["heldout_perplexity"] == pytest.approx(math.exp(trainer.standing.best_loss or 0))
@@ -67,6 +69,19 @@ def test_early_stopping_counts_validations_without_a_best(
     assert [event.is_best for event in validations] == [False, True, True, False, False]
     assert [event.previous_best for event in validations] == [None, None, 3.0, 2.0, 2.0]
     assert isinstance(events[-1], Notice) and "2.0000 of epoch 2" in events[-1].what
+
+
+def test_an_early_stopped_run_that_is_resumed_trains_no_further(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer("training.num_epochs=9", "evaluation.early_stopping_patience=1")
+    fake = fake_losses(trainer, iter([5.0, 3.0, 4.0, 1.0]))
+    for module in ("loop", "loss"):
+        monkeypatch.setattr(f"core.training.{module}.summed_loss", fake)
+    list(trainer.fit())
+    folder = trainer.checkpoints.folder
+    again = make_trainer(folder=folder, last=load_checkpoint(folder.checkpoints / "last.pt"))
+    assert [event.type for event in again.fit()] == ["Notice"]
 
 
 def fake_losses(trainer: Trainer, heldout: object) -> object:
