@@ -84,6 +84,8 @@ def position(event: Event) -> tuple[str, int, int, str] | None:
     match event:
         case Progress(stage="loading"):
             return (f"loading {event.detail}", event.done, event.total, "")
+        case Progress(stage="training"):
+            return None  # each epoch has a bar of its own
         case Progress():
             return (event.stage, event.done, event.total, event.detail)
         case StepCompleted():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import bisect
 import inspect
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ class InferenceSettings(Section):
     max_new_tokens: int = setting(512, "longest completion", "tokens", ge=1, le=32768)
     temperature: float = setting(0.0, "0 is greedy; higher is more varied", ge=0, le=10)
     top_p: float = setting(1.0, "sample from the smallest set of tokens with this probability", gt=0, le=1)
-    batch_size: int = setting(16, "problems completed at once", "problems", ge=1, le=4096)
+    batch_size: int = setting(32, "problems completed at once", "problems", ge=1, le=4096)
     stop_sequences: list[Annotated[str, Field(min_length=1)]] = setting(
         ["\nclass", "\ndef", "\n#", "\nif", "\nprint"],
         "a completion ends before the first of these (Chen et al. 2021, section 3.1)",

@@ -22,6 +22,7 @@ from core.contract.events import (
     EpochCompleted,
     Event,
     Notice,
+    Progress,
     StepCompleted,
     ValidationCompleted,
 )
@@ -92,6 +93,7 @@ class Trainer:
         standing, start = self.standing, time.perf_counter()
         order = epoch_order(self.train, standing.epoch, self.config.dataset.seed)
         steps = list(effective_batches(order, self.plan.effective_batch))
+        yield Progress(stage="training", done=standing.step, total=self.plan.total_steps, unit="steps")
         for examples in steps[standing.step_in_epoch :]:
             yield from self.train_step(examples)
         if standing.train_loss is not None:

@@ -127,7 +127,7 @@ def test_pausing_stops_between_micro_batches(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("training.batch_size=1", "training.gradient_accumulation_steps=8")
     events = trainer.fit()
     for event in events:
-        if isinstance(event, ValidationCompleted):
+        if event.type == "Progress" and event.stage == "training":
             break
     trainer.control.request(Command.PAUSE)
     assert next(events).type == "RunPaused"
