@@ -22,14 +22,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install ## train, complete and score on SmolLM2-135M; needs no hub and no GPU
 	$(BIN)/softtune --demo
 
+GPU_TESTS := -m pytest -c tests/gpu/pytest.ini --rootdir=. --confcutdir=. -p no:cacheprovider tests/gpu
+
 test: install ## every test that takes seconds
+	@# The CUDA tests' own logic, on the CPU; test-gpu is where they count.
+	SOFTTUNE_TEST_DEVICE=cpu $(BIN)/python $(GPU_TESTS)
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-real: install ## the whole demo on the real weights, several minutes
 	$(BIN)/python -m pytest -m "real_model or slow" --timeout=1800
 
 test-gpu: ## CUDA checks; any python3 with torch, transformers, pydantic and pytest (PYTHON=…)
-	$(PYTHON) -m pytest -c tests/gpu/pytest.ini --rootdir=. --confcutdir=. -p no:cacheprovider tests/gpu
+	$(PYTHON) $(GPU_TESTS)
 
 check: install ## lint, types, import rules
 	$(BIN)/ruff check .
