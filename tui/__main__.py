@@ -50,13 +50,13 @@ def open_app(arguments: Sequence[str]) -> int:
     prepare_terminal(os.environ)
 
     from core.contract.errors import SofttuneError
-    from tui.engine import active_run
+    from tui.engine import active_run, newest_run
     from tui.plan_words import Plan
 
     plan = Plan(wanted.config, wanted.demo)
     try:
-        if wanted.config is not None or active_run() is None:
-            plan.load()  # but a broken ./prompt_tuning.yml does not bar the way to a run that is going on
+        if wanted.config is not None or (active_run() if wanted.demo else newest_run()) is None:
+            plan.load()  # but a broken ./prompt_tuning.yml does not bar the way to a run that is there to look at
     except SofttuneError as error:
         print(f"softtune: {error}", file=sys.stderr)
         return error.exit_status

@@ -68,7 +68,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     ) -> None:
         self.preferences = preferences or Preferences(config_folder())
         super().__init__()
-        self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan)))
+        self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan, engine.damaged_runs(self._runs))))
         self.add_mode("problems", ProblemsScreen)
         self.plan = plan
         self.scene = Scene()
@@ -125,26 +125,33 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     async def _keep_polling(self, follower: Follower) -> None:
         """Reading and reducing happen in a thread, so that a long log never holds up a key."""
         while follower is self._follower:
-            scene = await asyncio.to_thread(follower.poll)
+            try:
+                scene = await asyncio.to_thread(follower.poll)
+            except Exception as error:  # a bug of ours in reading must not end the app: it is told, and q still works
+                scene = follower.faulty(f"the run cannot be followed: {type(error).__name__}: {error}")
+                await asyncio.sleep(POLL_SECONDS)  # `behind` would make the next try come at once
             if scene is not self.scene:
                 self._show(scene)
             if not follower.link.behind:
                 await asyncio.sleep(POLL_SECONDS if scene.active else 4 * POLL_SECONDS)
 
     def _show(self, scene: Scene) -> None:
-        changed = scene.active != self.scene.active or scene.run_id != self.scene.run_id
-        self.scene = scene
+        before, self.scene = self.scene, scene
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
                 screen.take(scene)
-        if changed:
+        if (scene.active, scene.run_id, scene.view.paused) != (before.active, before.run_id, before.view.paused):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Pausing and stopping need a run that is being worked on; one does not go to the screen that one is on."""
-        if action == "show_screen":
-            return parameters != (self.current_mode,)
-        return self.scene.active if action in ("pause_or_resume", "stop_run") else True
+        """Pausing and stopping need a run that is being worked on, starting needs none; one does not go to the screen
+        that one is on."""
+        active, paused = self.scene.active, self.scene.view.paused
+        possible = {
+            "show_screen": parameters != (self.current_mode,), "start_run": not active, "stop_run": active,
+            "pause_run": active and not paused, "resume_run": active and paused,
+        }
+        return possible.get(action, True)
 
     async def action_show_screen(self, name: str) -> None:
         """Switch to a screen, which takes what it missed."""
@@ -154,15 +161,13 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
 
     def action_start_run(self) -> None:
         """Start training, unless something is training already."""
-        if self.scene.active:
-            self.notify(f"{self.scene.run_id} is being worked on: x stops it", title="one run at a time",
-                        severity="warning", markup=False)
-            return
         try:
             active = engine.active_run(self._runs)
         except SofttuneError as error:
             self._tell(error)
             return
+        if active is not None and self.link is not None and active.folder.run_id == self.link.run_id:
+            return  # it is being followed, and has not said yet that it works
         if active is not None:
             self.notify(f"attached to {active.folder.run_id}, which was started elsewhere", markup=False)
             self._follow(engine.RunLink(active.folder))
@@ -180,11 +185,13 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     def _tell(self, error: SofttuneError) -> None:
         self.push_screen(Message(error.what, error.remedy, "error"))
 
-    def action_pause_or_resume(self) -> None:
-        """Pause, or go on."""
-        paused = self.scene.view.paused
-        if self._send(Command.RESUME if paused else Command.PAUSE):
-            self.notify("going on" if paused else "pausing after the micro-batch it is at", timeout=2)
+    def action_pause_run(self) -> None:
+        """Pause; the header and the log say when it does."""
+        self._send(Command.PAUSE)
+
+    def action_resume_run(self) -> None:
+        """Go on."""
+        self._send(Command.RESUME)
 
     def action_stop_run(self) -> None:
         """Stop, once the user has confirmed it."""

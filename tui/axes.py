@@ -34,7 +34,7 @@ def linear_axis(low: float, high: float, at_most: int, whole: bool = False) -> A
     """
     if high <= low:
         room = 1.0 if whole else (abs(low) * 0.1 or 1.0)
-        low, high = low - room, high + room
+        low, high = max(0.0, low - room) if whole and low >= 0 else low - room, high + room
     step = nice_step(high - low, at_most)
     if whole:
         step = max(1.0, float(math.ceil(step)))

@@ -46,11 +46,6 @@ class Curve:
             ys.append(y)
         return Curve(self.xs[:kept] + tuple(xs), self.ys[:kept] + tuple(ys), dropped)
 
-    def before(self, x: float) -> Curve:
-        """The points up to and including x."""
-        keep = bisect_right(self.xs, x)
-        return self if keep == len(self.xs) else Curve(self.xs[:keep], self.ys[:keep], self.dropped)
-
     def thinned(self, low: float, high: float, columns: int) -> tuple[list[float], list[float]]:
         """The points in [low, high], at most the smallest and largest of each of `columns` columns.
 

@@ -25,7 +25,7 @@ EngineCommand = Callable[[RunFolder], list[str]]
 PART = 4_000_000
 """Bytes of events taken in at once: a long log shows up in parts instead of after a wait."""
 
-LOG_TAIL_LINES = 12
+LOG_TAIL_LINES = 4
 _LOG_TAIL_BYTES = 16_384
 
 
@@ -64,11 +64,6 @@ class RunLink:
     def run_id(self) -> str:
         """The run's id."""
         return self.folder.run_id
-
-    @property
-    def started_here(self) -> bool:
-        """Whether this process started the engine."""
-        return self._process is not None
 
     @property
     def unreadable(self) -> int:
@@ -154,3 +149,11 @@ def active_run(runs: Path = RUNS) -> RunSummary | None:
 def newest_run(runs: Path = RUNS) -> RunSummary | None:
     """The newest run that can be read."""
     return next((summary for summary in list_runs(runs) if summary.state != "damaged"), None)
+
+
+def damaged_runs(runs: Path = RUNS) -> list[RunSummary]:
+    """The runs that cannot be read, newest first; none where the folder of runs cannot be read either."""
+    try:
+        return [summary for summary in list_runs(runs) if summary.state == "damaged"]
+    except SofttuneError:
+        return []  # the app tells that one itself

@@ -5,6 +5,7 @@ It runs in a worker thread and touches no widget; a test calls it directly.
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,13 @@ class Follower:
 
     def poll(self) -> Scene:
         """The scene by now; the same object when nothing has changed."""
+        gc.disable()  # a long log makes very many objects that all stay, and looking through them takes half the time
+        try:
+            return self._poll()
+        finally:
+            gc.enable()
+
+    def _poll(self) -> Scene:
         now = time.monotonic()
         look = now - self._looked_at >= CONDITION_SECONDS
         # The process is judged before the events are read: an engine that ends in between has then said all it will.
@@ -68,12 +76,17 @@ class Follower:
         try:
             events = self.link.read()
         except SofttuneError as error:
-            fault = str(error)
-            return scene if fault == scene.fault else replace(scene, fault=fault)
+            return self.faulty(str(error))
         if not events and self.link.unreadable == scene.unreadable and not scene.fault:
             return scene
         view = advance(scene.view, events)
         return replace(scene, view=view, unreadable=self.link.unreadable, fault="")
+
+    def faulty(self, fault: str) -> Scene:
+        """The last scene with a fault; the same object when it has that fault already."""
+        if fault != self.scene.fault:
+            self.scene = replace(self.scene, fault=fault)
+        return self.scene
 
     def _with_files(self, scene: Scene) -> Scene:
         stamp = _stamp(self.link.folder, split_known=scene.files.split is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal
 
 from core.contract import events as ev
@@ -111,8 +112,10 @@ def _scored(event: ev.EvaluationCompleted) -> Said:
 
 
 def _stopped(event: ev.RunStopped) -> Said:
-    where = f"; training can go on from {event.checkpoint}" if event.checkpoint else ""
-    return "warning", f"stopped at step {event.step}{where}", ""
+    if not event.checkpoint:
+        return "warning", f"stopped at step {event.step}", ""
+    run_id = PurePath(event.checkpoint).parent.parent.name or "last"  # RUN/checkpoints/last.pt
+    return "warning", f"stopped at step {event.step}", f"softtune train --resume {run_id} goes on"
 
 
 def _finished(event: ev.RunFinished) -> Said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from textual.content import Content
 from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.errors import SofttuneError
+from core.contract.runs import RunSummary
 from tui.formatting import counted, rate
 from tui.visible import visible_line
 
@@ -47,8 +49,12 @@ class Plan:
         return load_config(self.config_file, demo=self.demo)
 
 
-def welcome(plan: Plan) -> Content:
-    """The empty screen: what softtune does, and what to press."""
+NAMED = 3
+"""Damaged run folders that the empty screen names."""
+
+
+def welcome(plan: Plan, damaged: Sequence[RunSummary] = ()) -> Content:
+    """The empty screen: what softtune does, and what to press; run folders that cannot be read are named."""
     try:
         config = plan.load()
     except SofttuneError as error:
@@ -63,7 +69,7 @@ def welcome(plan: Plan) -> Content:
         Content.styled("softtune", "bold $text-accent"),
         Content.styled(_PURPOSE, "$text-muted"),
         Content(""),
-        Content("There is no run in this folder yet."),
+        *_no_run(damaged),
         Content(""),
         Content.assemble(("s", key), "   starts training with ", (plan.source, "bold")),
         Content.assemble("    ", settings),
@@ -72,3 +78,13 @@ def welcome(plan: Plan) -> Content:
         Content(""),
         Content.assemble(("softtune --demo", "bold"), " trains a small model in minutes, without a GPU or a network."),
     ])
+
+
+def _no_run(damaged: Sequence[RunSummary]) -> list[Content]:
+    if not damaged:
+        return [Content("There is no run in this folder yet.")]
+    lines = [f"? {counted(len(damaged), 'damaged run folders')}, and no run that can be shown:"]
+    lines += [f"  {visible_line(run.folder.run_id)}: {visible_line(run.reason)}" for run in damaged[:NAMED]]
+    if len(damaged) > NAMED:
+        lines.append(f"  … {len(damaged) - NAMED} more")
+    return [Content.styled(line, "$text-error") for line in lines]

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 LONGEST_HIGHLIGHTED = 40_000
 """Characters of code beyond which colours would cost more than they say."""
 
-LONGEST_OUTPUT = 20_000
+LONGEST_SHOWN, MOST_LINES = 20_000, 1_000
+"""Characters and lines of a program or an output that are shown; a model may write any number."""
+
+DETAIL_LINES = 8
 
 STATUS_STYLES = {
     Status.PASSED: "$text-success", Status.FAILED: "$text-error", Status.RUNNING: "$text-warning",
@@ -75,7 +78,9 @@ def _verdict(row: Row) -> list[Content]:
     word = words.get(row.status) or visible_line(state.verdict)
     lines = [Content.styled(f"{GLYPHS[row.status]} {word}", f"bold {style}")]
     if state.detail and not state.passed:
-        lines.append(Content.styled("  " + visible(state.detail)[:LONGEST_OUTPUT], style))
+        shown, more = shortened(state.detail, DETAIL_LINES)
+        lines += [Content.styled(f"  {line}", style) for line in visible(shown).split("\n")]
+        lines += [Content("  ") + _more(more)] if more else []
     facts = []
     if state.seconds is not None:
         facts.append(f"{state.seconds:.2f} s")
@@ -93,9 +98,19 @@ def _heading(name: str) -> Content:
 
 
 def _plain(text: str) -> Content:
-    cut = visible(text[:LONGEST_OUTPUT]).rstrip("\n")
-    more = len(text) - LONGEST_OUTPUT
-    return Content.assemble(cut, (f"\n… {more:,} more characters", "$text-muted") if more > 0 else "")
+    shown, more = shortened(text.rstrip("\n"))
+    return Content.assemble(visible(shown), "\n" if more else "", _more(more))
+
+
+def shortened(text: str, most: int = MOST_LINES) -> tuple[str, int]:
+    """The start of a text, and how many lines are left out (one that is cut in its middle counts)."""
+    shown = "\n".join(text[:LONGEST_SHOWN].split("\n", most)[:most])
+    rest = text[len(shown):].removeprefix("\n")
+    return shown, rest.count("\n") + 1 if rest else 0
+
+
+def _more(lines: int) -> Content:
+    return Content.styled(f"… {counted(lines, 'more lines')}", "$text-muted") if lines else Content("")
 
 
 def program_content(prompt: str, completion: str, width: int) -> Content:
@@ -103,7 +118,8 @@ def program_content(prompt: str, completion: str, width: int) -> Content:
 
     Long lines are wrapped here, so that number and bar stay clear of the code.
     """
-    lines = code_content(prompt + completion).split("\n", allow_blank=True)
+    shown, more = shortened((prompt + completion).rstrip("\n"))
+    lines = code_content(shown).split("\n", allow_blank=True)
     if lines and not lines[-1].plain:
         lines = lines[:-1]
     own = prompt.count("\n")
@@ -116,6 +132,7 @@ def program_content(prompt: str, completion: str, width: int) -> Content:
         for part, folded in enumerate(line.wrap(room) if line.plain else [line]):
             margin = f"{number:>{digits}} " if part == 0 else " " * (digits + 1)
             numbered.append(Content.assemble((margin, "$text-muted"), bar, folded))
+    numbered += [_more(more)] if more else []
     return Content("\n").join(numbered)
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -103,7 +104,7 @@ class _Draft:
     def __init__(self, view: RunView) -> None:
         self.view = view
         self.changes: dict[str, Any] = {}
-        self.points: dict[str, list[Point]] = {}
+        self.points: defaultdict[str, list[Point]] = defaultdict(list)
         self.lines: list[LogLine] = []
         self.problems: dict[ProblemKey, ProblemState] | None = None
         self.clock = view.clock
@@ -121,7 +122,7 @@ class _Draft:
 
     def add(self, curve: str, x: float, y: float) -> None:
         """Add a point to a curve."""
-        self.points.setdefault(curve, []).append((x, y))
+        self.points[curve].append((x, y))
 
     def problem(self, key: ProblemKey, **fields: Any) -> None:
         """Change what is known of one problem."""
@@ -180,20 +181,23 @@ def _progress(draft: _Draft, event: ev.Progress) -> None:
 
 
 def _step(draft: _Draft, event: ev.StepCompleted) -> None:
-    draft.set(step=event, phase="training")
+    # A long log has this for every step, so nothing is looked up twice.
+    changes, at, memory = draft.changes, event.step, event.memory
+    changes["step"], changes["phase"] = event, "training"
     draft.steps_as_stage = event
-    draft.add("train_loss", event.step, event.loss)
-    draft.add("learning_rate", event.step, event.learning_rate)
-    draft.add("grad_norm", event.step, event.grad_norm)
-    draft.add("memory_allocated", event.step, event.memory.allocated)
-    draft.add("memory_reserved", event.step, event.memory.reserved)
-    draft.add("memory_peak", event.step, event.memory.peak)
+    points = draft.points
+    points["train_loss"].append((at, event.loss))
+    points["learning_rate"].append((at, event.learning_rate))
+    points["grad_norm"].append((at, event.grad_norm))
+    points["memory_allocated"].append((at, memory.allocated))
+    points["memory_reserved"].append((at, memory.reserved))
+    points["memory_peak"].append((at, memory.peak))
     if math.isfinite(event.loss):
         draft.smoother = draft.smoother.add(event.loss, smoothing_window(event.total_steps))
         mean = draft.smoother.value
         if mean is not None:
-            draft.add("smooth_loss", event.step, mean)
-            draft.add("smooth_perplexity", event.step, math.exp(mean) if mean < 700 else math.inf)
+            points["smooth_loss"].append((at, mean))
+            points["smooth_perplexity"].append((at, math.exp(mean) if mean < 700 else math.inf))
 
 
 def _validated(draft: _Draft, event: ev.ValidationCompleted) -> None:

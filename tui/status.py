@@ -63,7 +63,7 @@ def header(scene: Scene, now: float, width: int, tabs: tuple[tuple[str, bool], .
 def _run_line(scene: Scene, now: float, width: int) -> Content:
     status = status_of(scene)
     word = Content.styled(f"{status.glyph} {status.word}", f"bold {status.style}")
-    numbers = [part for part in (_epoch(scene), _step(scene), _times(scene, now)) if part]
+    numbers = _fitting(scene, now, width - len(f" {status.glyph} {status.word}"))
     plain = "  ".join([f"{status.glyph} {status.word}", *numbers])
     tail = Content("  ").join([word, *map(Content, numbers)])
     run_id = visible_line(scene.run_id)
@@ -72,6 +72,16 @@ def _run_line(scene: Scene, now: float, width: int) -> Content:
         if name.cell_length + len(plain) + 4 <= width:
             return Content.assemble(" ", name, "  " if name.plain else "", tail)
     return Content.assemble(" ", tail)
+
+
+def _fitting(scene: Scene, now: float, room: int) -> list[str]:
+    """Epoch, step and times; where they do not fit, what is left out is left out whole, the step last."""
+    epoch, step, times = _epoch(scene), _step(scene), _times(scene, now)
+    for parts in ((epoch, step, ", ".join(times)), (epoch, step, *times[:1]), (epoch, step), (step,)):
+        numbers = [part for part in parts if part]
+        if sum(len(part) + 2 for part in numbers) <= room:
+            return numbers
+    return []
 
 
 def _epoch(scene: Scene) -> str:
@@ -87,10 +97,11 @@ def _step(scene: Scene) -> str:
     return f"step {scene.view.done_steps:,}/{total:,}" if total else ""
 
 
-def _times(scene: Scene, now: float) -> str:
+def _times(scene: Scene, now: float) -> list[str]:
     clock = scene.view.clock
     if clock.started is None:
-        return ""
+        return []
     until = now if scene.active else clock.at or clock.started
     left = clock.left(now) if scene.active else None
-    return f"{duration(clock.elapsed(until))} elapsed" + (f", {duration(left)} left" if left is not None else "")
+    elapsed = f"{duration(clock.elapsed(until))} elapsed"
+    return [elapsed] if left is None else [elapsed, f"{duration(left)} left"]

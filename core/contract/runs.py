@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from core.contract.config import Config
 from core.contract.config_file import parse_config, render_config
@@ -221,7 +221,8 @@ def list_runs(runs: Path = RUNS) -> list[RunSummary]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SofttuneError(f"{runs} cannot be read: {error.strerror}", "check its permissions") from None
+        remedy = "check its permissions" if runs.is_dir() else f"{runs} has to be a folder: move it away"
+        raise SofttuneError(f"{runs} cannot be read: {error.strerror}", remedy) from None
     return [summarize(RunFolder(root)) for root in roots]
 
 
@@ -249,6 +250,9 @@ class EventLog:
         """Make everything durable."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+_events: TypeAdapter[list[Event]] = TypeAdapter(list[Annotated[Event, Field(discriminator="type")]])
 
 
 class EventTail:
@@ -283,8 +287,15 @@ class EventTail:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
+        lines = whole.splitlines()
+        try:
+            return _events.validate_json(b"[" + b",".join(lines) + b"]")
+        except ValidationError:
+            return self._one_by_one(lines)
+
+    def _one_by_one(self, lines: list[bytes]) -> list[Event]:
         events: list[Event] = []
-        for line in whole.splitlines():
+        for line in lines:
             event = parse_event(line)
             if event is None:
                 self.skipped += 1

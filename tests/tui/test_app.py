@@ -14,7 +14,7 @@ from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_train_screen import words
 from tui import __main__ as start
-from tui.app import Parting, parting_words
+from tui.app import Parting, SofttuneApp, parting_words
 from tui.preferences import Preferences
 from tui.screens.dialogs import Help, ThemeChoice
 
@@ -49,6 +49,16 @@ async def test_help_lists_what_the_screen_binds(open_app: OpenApp, runs: Path, m
         assert "^q" not in shown
         await pilot.press("question_mark")
         assert not isinstance(app.screen, Help)
+
+
+async def test_help_lists_what_does_not_work_now(open_app: OpenApp) -> None:
+    app = open_app()
+    async with app.run_test(size=(120, 50)) as pilot:
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        await pilot.pause()
+        for expected in ("pause between two micro-batches", "go on after a pause", "stop training", "undo the zoom"):
+            assert expected in words(app), expected
 
 
 async def test_every_hint_can_be_pressed(open_app: OpenApp, runs: Path) -> None:
@@ -192,6 +202,17 @@ def test_a_faulty_configuration_ends_with_2_before_anything_opens(
     said = capsys.readouterr()
     assert said.out == "" and ("missing.yml" if arguments else "batch_size") in said.err
     assert not runs.exists()
+
+
+def test_a_faulty_configuration_does_not_hide_a_finished_run(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(runs, [], count=2)
+    (tmp_path / "prompt_tuning.yml").write_text("training:\n  batch_size: many\n")
+    opened: list[str] = []
+    monkeypatch.setattr(SofttuneApp, "run", lambda app: opened.append("opened"))
+    assert start.open_app([]) == 0 and opened == ["opened"]
+    assert start.open_app(["prompt_tuning.yml"]) == 2 and "batch_size" in capsys.readouterr().err
 
 
 def test_an_unknown_option_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,15 @@ def test_a_resumed_run_rewrites_what_came_after_the_checkpoint() -> None:
     assert view.outcome == ""
 
 
+def test_the_next_epoch_ends_the_validation() -> None:
+    validating = ev.Progress(stage="validating", done=33, total=33, unit="problems")
+    begun = ev.Progress(stage="training", done=2, total=10, unit="steps")
+    view = advance(RunView(), [step(1), step(2), validating, begun])
+    assert view.phase == view.clock.stage == "training" and view.stage == begun
+    view = advance(view, [step(3)])
+    assert view.stage is not None and (view.stage.done, view.stage.unit) == (3, "steps")
+
+
 def test_zero_steps() -> None:
     view = advance(RunView(), [
         ev.TrainingPlanned(train_problems=1, heldout_problems=1, effective_batch=1, steps_per_epoch=0, total_steps=0,
@@ -134,3 +143,9 @@ def test_a_hundred_thousand_steps_are_taken_in_quickly() -> None:
     view = advance(RunView(), events)
     view.train_loss.thinned(0, 100_000, 120)
     assert time.perf_counter() - begun < 4.0  # 0.5 s on an idle machine
+
+
+def test_a_stopped_run_says_how_to_go_on() -> None:
+    view = advance(RunView(), [ev.RunStopped(step=3, checkpoint="runs/2026-x/checkpoints/last.pt")])
+    assert view.log[-1].remedy.startswith("softtune train --resume 2026-x")
+    assert advance(RunView(), [ev.RunStopped(step=3)]).log[-1].remedy == ""

@@ -59,30 +59,35 @@ class Message(ModalScreen[None]):
             yield Static(Content.assemble(("esc", "bold $accent"), " close"), classes="keys")
 
 
+HelpGroup = tuple[str, list[tuple[str, str, bool]]]
+"""A heading, and (keys, what they do, whether they work now) for each of its lines."""
+
+
 class Help(ModalScreen[None]):
     """The keys of a screen, made from its bindings.
 
     Args:
         title: the screen's name.
-        groups: (heading, [(keys, what they do)]).
+        groups: what to list; keys that do not work now are dimmed.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "close", key_display="esc")
     ]
 
-    def __init__(self, title: str, groups: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    def __init__(self, title: str, groups: list[HelpGroup]) -> None:
         super().__init__()
         self._title = title
         self._groups = groups
 
     def compose(self) -> ComposeResult:
         """One table a group."""
-        width = max((len(keys) for _, rows in self._groups for keys, _ in rows), default=0)
+        width = max((len(keys) for _, rows in self._groups for keys, _, _ in rows), default=0)
         lines: list[Content] = []
         for heading, rows in self._groups:
             lines += [Content.styled(heading, "bold $accent")]
-            lines += [Content.assemble("  ", (f"{keys:<{width}}", "bold"), "  ", words) for keys, words in rows]
+            lines += [Content.assemble("  ", (f"{keys:<{width}}", "bold" if works else ""), "  ", words)
+                      .stylize("" if works else "$text-disabled dim") for keys, words, works in rows]
             lines += [Content("")]
         with Vertical(classes="dialog help"):
             yield Static(Content.styled(self._title, "bold"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,6 +21,9 @@ from tui.widgets.panel import Panel
 
 _FAILURES = Binding.Group("failures", compact=True)
 _STEPS = Binding.Group("problems", compact=True)
+
+SHORTEST_INTERVAL = 0.1
+"""Seconds between two problems in full while `]` is held down; the list itself moves with every key."""
 
 
 class ProblemsScreen(RunScreen):
@@ -44,6 +49,11 @@ class ProblemsScreen(RunScreen):
         self._rows: tuple[Row, ...] = ()
         self._shown: dict[str, Row] = {}
         self._detail: Row | None = None
+        """What the pane shows; `_kept` is the problem to come back to when a search that fits nothing ends."""
+        self._detail_at = 0
+        self._kept = ""
+        self._shown_at = 0.0
+        self._later: Timer | None = None
         self._marked = ""
 
     def compose_body(self) -> ComposeResult:
@@ -68,9 +78,7 @@ class ProblemsScreen(RunScreen):
 
     def _fit(self) -> None:
         self._refill()
-        row = self._row()
-        if row is not None:
-            self.query_one("#detail", Static).update(detail_content(row, self._detail_width))
+        self._show_detail()
 
     def show_scene(self, scene: Scene) -> None:
         """New verdicts change their lines; lines come and go only when the problems do."""
@@ -99,19 +107,13 @@ class ProblemsScreen(RunScreen):
 
     def _refill(self) -> None:
         problems = self.query_one(OptionList)
-        at = self._highlighted_id()
+        at = self._kept
         problems.clear_options()
         self._marked = ""
         problems.add_options(Option(row_content(row, self._wide, False), id=key) for key, row in self._shown.items())
         if self._shown:
             keys = list(self._shown)
             problems.highlighted = keys.index(at) if at in self._shown else 0
-        self._show_detail()
-
-    def _highlighted_id(self) -> str:
-        if self._detail is not None:
-            return _option_id(self._detail)
-        return ""
 
     def _row(self) -> Row | None:
         at = self.query_one(OptionList).highlighted
@@ -119,14 +121,14 @@ class ProblemsScreen(RunScreen):
         return rows[at] if at is not None and at < len(rows) else None
 
     def _show_detail(self) -> None:
-        row = self._row()
-        if row is not None and row == self._detail:
+        row, width = self._row(), self._detail_width
+        if row is not None and (row, width) == (self._detail, self._detail_at):
             return
         same = row is not None and self._detail is not None and row.key == self._detail.key
-        detail = self.query_one("#detail", Static)
-        detail.update(detail_content(row, self._detail_width) if row else self._nothing())
-        if row is not None or not self._rows:
-            self._detail = row
+        self.query_one("#detail", Static).update(detail_content(row, width) if row else self._nothing())
+        self._detail, self._detail_at, self._shown_at = row, width, monotonic()
+        if row is not None:
+            self._kept = _option_id(row)
         if not same:
             self.query_one("#detail-side", VerticalScroll).scroll_home(animate=False)
 
@@ -159,6 +161,14 @@ class ProblemsScreen(RunScreen):
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the problem that the cursor is on."""
         self._mark(event.option_id or "")
+        wait = self._shown_at + SHORTEST_INTERVAL - monotonic()
+        if wait <= 0:
+            self._show_detail()
+        elif self._later is None:
+            self._later = self.set_timer(wait, self._show_highlighted)
+
+    def _show_highlighted(self) -> None:
+        self._later = None
         self._show_detail()
 
     def _mark(self, key: str) -> None:

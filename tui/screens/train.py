@@ -35,13 +35,13 @@ class TrainScreen(RunScreen):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "app.start_run", "start", tooltip="start training with the configuration as it is now"),
-        Binding("space", "app.pause_or_resume", "pause", key_display="space",
-                tooltip="pause between two micro-batches, or go on"),
+        Binding("space", "app.pause_run", "pause", key_display="space", tooltip="pause between two micro-batches"),
+        Binding("space", "app.resume_run", "resume", key_display="space", tooltip="go on after a pause"),
         Binding("x", "app.stop_run", "stop", tooltip="stop training; asks first, and a checkpoint is saved"),
         Binding("plus,equals_sign", "zoom(0.5)", "zoom in", key_display="+", group=_ZOOM,
                 tooltip="show half as many steps, up to the newest"),
         Binding("minus", "zoom(2.0)", "zoom out", key_display="−", group=_ZOOM, tooltip="show twice as many steps"),
-        Binding("0", "reset_zoom", "all", tooltip="show all steps again"),
+        Binding("0", "reset_zoom", "show all steps", tooltip="undo the zoom"),
         Binding("L", "toggle_log", "log scale", key_display="L",
                 tooltip="logarithmic y axis for loss, perplexity and gradient norm"),
         Binding("m", "toggle_smooth", "smooth", tooltip="smoothed loss over the single steps, or the steps alone"),
@@ -100,7 +100,7 @@ class TrainScreen(RunScreen):
 
     def show_scene(self, scene: Scene) -> None:
         """Bring everything up to date."""
-        self.set_class(scene.condition is None, "-empty")
+        self.set_class(scene.condition is None and not scene.fault, "-empty")
         self._show_plots()
         for name in ("#now", "#stage"):
             self.query_one(name, Panel).refresh()
@@ -170,9 +170,9 @@ def ending(scene: Scene) -> Content | None:
     condition = scene.condition
     if condition is not None and condition.state == "crashed" and not scene.view.outcome:
         why = condition.reason or "it is gone without having said why"
-        parts.append(Content.styled(f"✗ the engine crashed: {visible(why)}", "bold $text-error"))
-        if scene.last_words:
+        if scene.last_words:  # before the headline, which has to be in view where the log has three lines
             parts += [Content.styled("  the last lines of engine.log:", "$text-muted"), Content(scene.last_words)]
+        parts.append(Content.styled(f"✗ the engine crashed: {visible(why)}", "bold $text-error"))
         parts.append(Content.styled(
             f"  → softtune train --resume {scene.run_id} goes on from the last checkpoint; s starts anew", "italic"
         ))

@@ -24,6 +24,7 @@ class RunLog(VerticalScroll):
         self._lines: tuple[LogLine, ...] | None = None
         self._ending = ""
         self._text = Static("", markup=False)
+        self._follows = True
 
     def compose(self) -> ComposeResult:
         """One text that wraps to the width."""
@@ -35,10 +36,20 @@ class RunLog(VerticalScroll):
             return
         self._lines, self._ending = lines, ending.plain if ending else ""
         parts = [log_content(line) for line in lines]
-        follows = self.is_vertical_scroll_end or self.max_scroll_y == 0
         self._text.update(Content("\n").join([*parts, ending] if ending else parts))
-        if follows:
+        self._keep_following()
+
+    def on_resize(self) -> None:
+        """Lines wrap anew, so that the end is elsewhere."""
+        self._keep_following()
+
+    def _keep_following(self) -> None:
+        if self._follows:
             self.call_after_refresh(self.scroll_end, animate=False)
+
+    def watch_scroll_target_y(self, target: float) -> None:
+        """Only scrolling moves the target, growing and resizing do not: at the end the log follows, above it stays."""
+        self._follows = target >= self.max_scroll_y
 
 
 def log_content(line: LogLine) -> Content:
