@@ -8,21 +8,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from core.contract.events import (
     CompletionGenerated,
-    EpochCompleted,
     Event,
     Notice,
     ProblemEvaluated,
     Progress,
     RunFailed,
+    RunPaused,
+    RunResumed,
     StepCompleted,
     TrainingPlanned,
     event_line,
 )
 from core.contract.wording import describe
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 PLAIN_PROGRESS_SECONDS = 5.0
 
@@ -125,7 +129,10 @@ class _PlainReporter:
 
 
 class _RichReporter:
-    """Bars: one an epoch with loss and learning rate, one a later stage."""
+    """The story in its order, with a bar for what is going on now; a finished bar becomes a line of the story.
+
+    There is one an epoch, with loss and learning rate, and one for completing and for scoring.
+    """
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
@@ -135,9 +142,9 @@ class _RichReporter:
         console = Console(file=out, highlight=False, soft_wrap=True)
         self.bars = Bars(
             TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"), console=console,
+            TextColumn("{task.fields[figures]}"), console=console, transient=True,
         )
-        self.task: int | None = None
+        self.task: TaskID | None = None
         self.stage = ""
         self.plan: TrainingPlanned | None = None
 
@@ -146,6 +153,7 @@ class _RichReporter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close_bar()
         self.bars.stop()
 
     def __call__(self, event: Event) -> None:
@@ -159,11 +167,12 @@ class _RichReporter:
                 done, total = done - before, self.plan.steps_per_epoch
             self._progress(stage, done, total, figures)
             return
-        if isinstance(event, EpochCompleted):
+        lines = describe(event)
+        if lines and not isinstance(event, Notice | RunPaused | RunResumed):
             self._close_bar()
         from rich.text import Text
 
-        for line in describe(event):
+        for line in lines:
             style = "red" if isinstance(event, RunFailed) else "yellow" if isinstance(event, Notice) else ""
             self.bars.console.print(Text(line, style="green" if line.startswith("✓") else style))
 
@@ -175,7 +184,9 @@ class _RichReporter:
         self.bars.update(self.task, completed=done, figures=figures)
 
     def _close_bar(self) -> None:
-        """Leave a finished stage's bar on the screen and begin anew."""
+        """Print the present bar for good, unless the next line of the story says it all, and begin anew."""
         if self.task is not None:
-            self.bars.stop_task(self.task)
+            if self.stage != "validating" and not self.stage.startswith("loading"):
+                self.bars.console.print(self.bars.make_tasks_table(self.bars.tasks))
+            self.bars.remove_task(self.task)
         self.task, self.stage = None, ""
