@@ -19,9 +19,9 @@ from core.contract.control import Command, ControlInbox
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, SofttuneError, UsageError
 from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, RunStopped
 from core.contract.runs import ACTIVE, RunFolder, check_outputs, create_run, find_run, list_runs, summarize
-from core.contract.wording import describe
+from core.contract.wording import describe, score_table
 
-COMMANDS = ("train", "infer", "evaluate", "runs", "doctor")
+COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,6 +101,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--timeout", type=float, metavar="S", help="seconds for one program (default: 3)")
     evaluate.add_argument("--workers", type=int, metavar="N", help="programs at once (default: one a core)")
     _config_options(evaluate, positional=False)
+
+    comparing = _command(commands, "compare", run_compare, "two checkpoints or two result files, problem by problem")
+    comparing.add_argument("a", type=Path, metavar="A", help="a results file, or a checkpoint that its run has scored")
+    comparing.add_argument("b", type=Path, metavar="B")
 
     _command(commands, "runs", run_runs, "list runs with their state")
     _command(commands, "doctor", run_doctor, "terminal, GPU, sandbox, versions, disk")
@@ -214,6 +218,26 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if report:
         print(json.dumps(report))
     return status
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """`softtune compare`."""
+    from core.comparison import compare
+
+    found = compare(options.a, options.b)
+    if options.json:
+        sides = (found.a, found.b)
+        scores = [{kind: score.model_dump(by_alias=True) for kind, score in side.items()} for side in sides]
+        print(json.dumps({
+            "a": {"path": str(options.a), **scores[0]}, "b": {"path": str(options.b), **scores[1]},
+            "gained": found.gained, "lost": found.lost, "only_in_one": found.only_in_one,
+        }))
+        return EXIT_DONE
+    for name, path, side in (("A", options.a, found.a), ("B", options.b, found.b)):
+        print("\n".join([f"{name}: {path}", *score_table(side), ""]))
+    for word, tasks in (("gained", found.gained), ("lost", found.lost), ("left out", found.only_in_one)):
+        print(f"{word:<9}{len(tasks):>4}  {', '.join(tasks)}".rstrip())
+    return EXIT_DONE
 
 
 def run_runs(options: argparse.Namespace) -> int:

@@ -187,3 +187,45 @@ def test_nohup_is_respected_and_closed_streams_do_no_harm(tiny_options: list[str
         time.sleep(0.1)
     process.send_signal(signal.SIGHUP)
     assert process.wait(60) == 0
+
+
+def result_rows(passed: str, sides: str = "tth") -> str:
+    names = {"t": "train", "h": "heldout"}
+    rows = [{"task_id": f"x/{i}", "completion": "", "passed": p == "1", "split": names[side]}
+            for i, (p, side) in enumerate(zip(passed, sides, strict=True))]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_compare_tells_which_problems_flipped(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(result_rows("100"))
+    (tmp_path / "b.jsonl").write_text(result_rows("011"))
+    done = softtune("compare", "a.jsonl", "b.jsonl", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["gained"], report["lost"], report["only_in_one"]) == (["x/1", "x/2"], ["x/0"], [])
+    assert report["a"]["all"] == {"total": 3, "passed": 1, "failed": 2, "pass@1": pytest.approx(1 / 3)}
+    assert report["b"]["heldout"] == {"total": 1, "passed": 1, "failed": 0, "pass@1": 1.0}
+    assert "gained      2  x/1, x/2" in softtune("compare", "a.jsonl", "b.jsonl", cwd=tmp_path).stdout
+
+
+def test_compare_says_what_it_cannot_compare(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(result_rows("100"))
+    (tmp_path / "c.jsonl").write_text('{"task_id": "x/0", "completion": ""}\n')
+    (tmp_path / "o.jsonl").write_text('{"task_id": "y/0", "completion": "", "passed": true}\n')
+    for other, words in (("c.jsonl", "no results"), ("o.jsonl", "no problem in common"), ("n.jsonl", "there is no"),
+                         ("n.pt", "there is no checkpoint")):
+        done = softtune("compare", "a.jsonl", other, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "") and words in done.stderr
+
+
+def test_checkpoints_are_compared_by_their_runs_results(tiny_options: list[str], tmp_path: Path) -> None:
+    assert softtune("train", *tiny_options, cwd=tmp_path).returncode == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    best = "soft_prompts/best_soft_prompts.pt"
+    results = str(folder / "evaluations" / "best" / "results.jsonl")
+    done = softtune("compare", best, results, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["gained"] == report["lost"] == [] and report["a"]["all"] == report["b"]["all"]
+    epoch = softtune("compare", "soft_prompts/soft_prompts_epoch_1.pt", best, cwd=tmp_path)
+    assert epoch.returncode == 1 and "has not been scored" in epoch.stderr
