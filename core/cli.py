@@ -21,7 +21,7 @@ from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, 
 from core.contract.runs import ACTIVE, RunFolder, check_outputs, create_run, find_run, list_runs, summarize
 from core.contract.wording import describe, score_table
 
-COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "doctor")
+COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "export", "import", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,6 +107,13 @@ def build_parser() -> argparse.ArgumentParser:
     comparing.add_argument("b", type=Path, metavar="B")
 
     _command(commands, "runs", run_runs, "list runs with their state")
+    exporting = _command(commands, "export", run_export, "write a soft prompt as a peft adapter or a merged model")
+    exporting.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    exporting.add_argument("--format", choices=("peft", "merged"), required=True)
+    exporting.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
+    importing = _command(commands, "import", run_import, "make a checkpoint of a peft prompt-tuning adapter")
+    importing.add_argument("folder", type=Path, metavar="DIR")
+
     _command(commands, "doctor", run_doctor, "terminal, GPU, sandbox, versions, disk")
     return parser
 
@@ -256,6 +263,26 @@ def run_runs(options: argparse.Namespace) -> int:
     for row in rows:
         loss = "–" if row["heldout_loss"] is None else f"{row['heldout_loss']:.4f}"
         print(f"{row['run_id']:<40} {row['state']:<9} held-out loss {loss:<8} {row['reason']}".rstrip())
+    return EXIT_DONE
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """`softtune export`."""
+    from core.console import captured_libraries
+    from core.export.formats import export
+
+    with captured_libraries(None) as (out, _):
+        export(options.checkpoint, options.format, options.folder)
+        print(json.dumps({"path": str(options.folder)}) if options.json else f"exported to {options.folder}", file=out)
+    return EXIT_DONE
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """`softtune import`."""
+    from core.export.formats import import_adapter
+
+    path = import_adapter(options.folder)
+    print(json.dumps({"path": str(path)}) if options.json else f"soft prompt: {path}")
     return EXIT_DONE
 
 

@@ -1,0 +1,1 @@
+"""Soft prompts in other people's formats."""
