@@ -14,17 +14,22 @@ from textual.screen import Screen
 
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
-from core.contract.runs import RUNS
+from core.contract.runs import RUNS, RunFolder
 from tui import engine
 from tui.follower import Follower, Scene
 from tui.help import help_groups
 from tui.plan_words import Plan, welcome
 from tui.preferences import Preferences
+from tui.problem_files import EvaluationRef
 from tui.screens.base import RunScreen
+from tui.screens.checkpoints import CheckpointsScreen
+from tui.screens.config import ConfigScreen
 from tui.screens.dialogs import Confirm, Help, Message, ThemeChoice
+from tui.screens.playground import PlaygroundScreen
 from tui.screens.problems import ProblemsScreen
 from tui.screens.train import TrainScreen
 from tui.themes import DARK, config_folder, default_theme, load_themes, plot_colours
+from tui.workbench import Workbench
 
 POLL_SECONDS = 0.25
 """Between two looks at the events of a run that is being worked on; four times that for one that is over."""
@@ -45,6 +50,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         start: start at once where no run is active (`--demo`).
         runs: the folder of runs.
         command: how an engine is started; tests give their own.
+        workbench: what completes, inspects, runs and exports by hand; None starts the real one when it is needed.
         preferences: what the app remembers; None uses the user's config folder.
     """
 
@@ -54,23 +60,37 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     COMMAND_PALETTE_BINDING = "colon"
     COMMAND_PALETTE_DISPLAY = ":"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "show_screen('train')", "Train", tooltip="the run: plots, figures, log"),
-        Binding("3", "show_screen('problems')", "Problems", tooltip="every problem, its completion and its verdict"),
-        Binding("T", "choose_theme", "theme", key_display="T", tooltip="choose another theme"),
-        Binding("question_mark", "help", "help", key_display="?", tooltip="the keys of this screen"),
-        Binding("q", "quit", "quit", tooltip="leave; the engine goes on, and softtune attaches to it again"),
+        Binding("1", "show_screen('train')", "Train", id="app.train", tooltip="the run: plots, figures, log"),
+        Binding("2", "show_screen('checkpoints')", "Checkpoints", id="app.checkpoints",
+                tooltip="the checkpoints of every run, and how they compare"),
+        Binding("3", "show_screen('problems')", "Problems", id="app.problems",
+                tooltip="every problem, its completion and its verdict"),
+        Binding("4", "show_screen('config')", "Config", id="app.config", tooltip="the settings of the next run"),
+        Binding("5", "show_screen('playground')", "Playground", id="app.playground",
+                tooltip="complete a prompt of your own, with and without a soft prompt"),
+        Binding("y", "copy", "copy", id="app.copy",
+                tooltip="copy what this screen is about, to the clipboard and to a file"),
+        Binding("T", "choose_theme", "theme", key_display="T", id="app.theme", tooltip="choose another theme"),
+        Binding("question_mark", "help", "help", key_display="?", id="app.help", tooltip="the keys of this screen"),
+        Binding("q", "quit", "quit", id="app.quit",
+                tooltip="leave; the engine goes on, and softtune attaches to it again"),
         Binding("ctrl+c", "help_quit", "how to quit", show=False, system=True),
     ]
 
     def __init__(
         self, plan: Plan, *, start: bool = False, runs: Path = RUNS,
         command: engine.EngineCommand = engine.engine_command, preferences: Preferences | None = None,
+        workbench: Workbench | None = None,
     ) -> None:
         self.preferences = preferences or Preferences(config_folder())
         super().__init__()
         self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan, engine.damaged_runs(self._runs))))
+        self.add_mode("checkpoints", CheckpointsScreen)
         self.add_mode("problems", ProblemsScreen)
+        self.add_mode("config", ConfigScreen)
+        self.add_mode("playground", PlaygroundScreen)
         self.plan = plan
+        self.workbench = workbench or Workbench()
         self.scene = Scene()
         self._start = start
         self._runs = runs
@@ -95,6 +115,10 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         """Colours of the plots, for a theme that names none."""
         return plot_colours(self.current_theme)
 
+    async def on_unmount(self) -> None:
+        """The workbench ends with the app."""
+        await self.workbench.close()
+
     def on_mount(self) -> None:
         """Attach to what is there, or start."""
         if self._failed_themes:
@@ -112,6 +136,11 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
                 return
         if newest is not None:
             self._follow(engine.RunLink(newest.folder))
+
+    @property
+    def runs(self) -> Path:
+        """The folder of runs."""
+        return self._runs
 
     @property
     def link(self) -> engine.RunLink | None:
@@ -158,6 +187,20 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         await self.switch_mode(name)
         if isinstance(self.screen, RunScreen):
             self.screen.take(self.scene)
+
+    async def open_problems(self, a: EvaluationRef, b: EvaluationRef | None = None, task_id: str = "") -> None:
+        """Show the problems of one evaluation, or of two side by side, at a problem."""
+        await self.action_show_screen("problems")
+        if isinstance(self.screen, ProblemsScreen):
+            self.screen.open_evaluations(a, b, task_id)
+
+    async def open_run(self, run_id: str) -> None:
+        """Follow another run, on the Train screen."""
+        self._follow(engine.RunLink(RunFolder(self._runs / run_id)))
+        await self.action_show_screen("train")
+
+    def action_copy(self) -> None:
+        """Copy what the screen is about."""
 
     def action_start_run(self) -> None:
         """Start training, unless something is training already."""

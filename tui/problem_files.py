@@ -16,6 +16,14 @@ from tui.run_view import ProblemKey, ProblemState
 
 
 @dataclass(frozen=True)
+class EvaluationRef:
+    """One scored checkpoint: a run's folder and the checkpoint's name ("best", "epoch_0003")."""
+
+    run: RunFolder
+    checkpoint: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """One programming problem as HumanEval states it."""
 

@@ -45,19 +45,36 @@ def status_of(scene: Scene) -> Status:
     return Status("●", view.phase, "$text-success")
 
 
-def header(scene: Scene, now: float, width: int, tabs: tuple[tuple[str, bool], ...] = ()) -> Content:
+Tab = tuple[str, str, bool]
+"""The key that leads to a screen, the screen's name, whether it is the present one."""
+
+
+def header(scene: Scene, now: float, width: int, tabs: tuple[Tab, ...] = ()) -> Content:
     """Run, state, epoch, step and times on one line; the run's id is shortened before any number is.
 
     Args:
         scene: the run.
         now: seconds since the epoch.
         width: cells.
-        tabs: (name of a screen, whether it is this one), at the right where there is room.
+        tabs: the screens, at the right; by their keys alone where there is no room for names.
     """
-    line = _run_line(scene, now, width)
-    at = Content("  ").join(Content.styled(name, "bold reverse" if here else "$text-muted") for name, here in tabs)
-    gap = width - line.cell_length - at.cell_length - 1
-    return Content.assemble(line, " " * gap, at) if tabs and gap >= 3 else line
+    shortest = _run_line(scene, now, 0).cell_length
+    for named in (True, False):
+        at = _tabs(tabs, named)
+        room = width - at.cell_length - 2
+        line = _run_line(scene, now, room)
+        wanted = _run_line(scene, now, width).cell_length if named else shortest
+        if tabs and room >= wanted:
+            return Content.assemble(line.pad_right(max(0, room + 1 - line.cell_length)), at)
+    return _run_line(scene, now, width)
+
+
+def _tabs(tabs: tuple[Tab, ...], named: bool) -> Content:
+    """Screens with their keys; the present one keeps its name where the others have no room for theirs."""
+    return Content(" ").join(
+        Content.styled(f" {key} {name} " if named or here else f" {key} ", "bold reverse" if here else "$text-muted")
+        for key, name, here in tabs
+    )
 
 
 def _run_line(scene: Scene, now: float, width: int) -> Content:

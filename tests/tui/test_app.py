@@ -23,15 +23,15 @@ async def test_number_keys_switch(open_app: OpenApp, runs: Path) -> None:
     make_run(runs, count=3)
     app = open_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("3")
-        assert app.current_mode == "problems"
-        await pilot.press("3", "1")
-        assert app.current_mode == "train"
-        await pilot.press("2", "4", "5")
-        assert app.current_mode == "train"
+        modes = {"2": "checkpoints", "3": "problems", "4": "config", "5": "playground", "1": "train"}
+        for key, mode in modes.items():
+            await pilot.press(key)
+            assert app.current_mode == mode
+            await pilot.press(key)
+            assert app.current_mode == mode
 
 
-@pytest.mark.parametrize("mode", ["1", "3"])
+@pytest.mark.parametrize("mode", ["1", "2", "3", "4", "5"])
 async def test_help_lists_what_the_screen_binds(open_app: OpenApp, runs: Path, mode: str) -> None:
     make_run(runs, training("x", steps=2), state="running", alive=True, count=3)
     app = open_app()

@@ -14,7 +14,7 @@ from tui.status import header
 from tui.widgets.hints import HintBar
 from tui.widgets.panel import Panel
 
-TABS = (" 1 Train ", " 3 Problems ")
+TABS = (("1", "Train"), ("2", "Checkpoints"), ("3", "Problems"), ("4", "Config"), ("5", "Playground"))
 """Screens with the keys that lead to them."""
 
 
@@ -47,7 +47,7 @@ class RunScreen(Screen[None]):
         self.show_scene(self.scene)
 
     def _header(self, width: int, height: int) -> Content:
-        return header(self.scene, time.time(), width, tuple((name, self.TAB in name) for name in TABS))
+        return header(self.scene, time.time(), width, tuple((key, name, name == self.TAB) for key, name in TABS))
 
     def tick(self) -> None:
         """A second has passed."""
@@ -64,3 +64,7 @@ class RunScreen(Screen[None]):
 
     def show_scene(self, scene: Scene) -> None:
         """Bring the screen's own part up to date."""
+
+    def copy_text(self) -> tuple[str, str] | None:
+        """What `y` copies, as (what it is, the text); None where there is nothing."""
+        return None

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from tui.follower import Scene
 from tui.problem_detail import STATUS_STYLES, detail_content, row_content
+from tui.problem_files import EvaluationRef
 from tui.problem_list import GLYPHS, Row, Show, Status, chosen, counts, rows_of
 from tui.screens.base import RunScreen
 from tui.widgets.panel import Panel
@@ -31,15 +32,21 @@ class ProblemsScreen(RunScreen):
 
     TAB = "Problems"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f", "next_filter", "filter", tooltip="show all problems, the failed, the passed, the held-out ones"),
-        Binding("slash", "search", "search", key_display="/", tooltip="show problems with some words in them"),
-        Binding("n", "failure(1)", "next failure", group=_FAILURES, tooltip="go to the next failed problem"),
-        Binding("N", "failure(-1)", "previous failure", key_display="N", group=_FAILURES,
+        Binding("f", "next_filter", "filter", id="problems.filter",
+                tooltip="show all problems, the failed, the passed, the held-out ones"),
+        Binding("slash", "search", "search", id="problems.search", key_display="/",
+                tooltip="show problems with some words in them"),
+        Binding("n", "failure(1)", "next failure", id="problems.next_failure", group=_FAILURES,
+                tooltip="go to the next failed problem"),
+        Binding("N", "failure(-1)", "previous failure", id="problems.previous_failure", key_display="N",
+                group=_FAILURES,
                 tooltip="go to the failed problem before"),
-        Binding("left_square_bracket", "step(-1)", "previous", key_display="[", group=_STEPS,
+        Binding("left_square_bracket", "step(-1)", "previous", id="problems.previous", key_display="[", group=_STEPS,
                 tooltip="go one problem back"),
-        Binding("right_square_bracket", "step(1)", "next", key_display="]", group=_STEPS, tooltip="go one problem on"),
-        Binding("escape", "back", "list", key_display="esc", show=False, tooltip="end the search, back to the list"),
+        Binding("right_square_bracket", "step(1)", "next", id="problems.next", key_display="]", group=_STEPS,
+                tooltip="go one problem on"),
+        Binding("escape", "back", "list", id="problems.list", key_display="esc", show=False,
+                tooltip="end the search, back to the list"),
     ]
 
     def __init__(self) -> None:
@@ -55,6 +62,9 @@ class ProblemsScreen(RunScreen):
         self._shown_at = 0.0
         self._later: Timer | None = None
         self._marked = ""
+
+    def open_evaluations(self, a: EvaluationRef, b: EvaluationRef | None, task_id: str) -> None:
+        """Show one evaluation, or two side by side, instead of the run that the app follows."""
 
     def compose_body(self) -> ComposeResult:
         """Counts, search, list beside detail."""
