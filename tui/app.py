@@ -12,6 +12,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from core.contract.config import Config
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
 from core.contract.runs import RUNS, RunFolder
@@ -217,9 +218,18 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         else:
             self._start_engine()
 
-    def _start_engine(self) -> None:
+    async def start_with(self, config: Config) -> None:
+        """Start a run with these settings and show it, unless something is training already."""
+        if self.scene.active:
+            self.notify(f"{self.scene.run_id} is being worked on: stop it first (1, then x)", severity="warning",
+                        markup=False)
+            return
+        self._start_engine(config)
+        await self.action_show_screen("train")
+
+    def _start_engine(self, config: Config | None = None) -> None:
         try:
-            link = engine.start(self.plan.load(), self.plan.name, self._runs, self._command)
+            link = engine.start(config or self.plan.load(), self.plan.name, self._runs, self._command)
         except SofttuneError as error:
             self._tell(error)
         else:

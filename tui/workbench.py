@@ -45,7 +45,6 @@ class Workbench:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[AnyReply]] = {}
         self._process: asyncio.subprocess.Process | None = None
-        self._log: IO[bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
@@ -88,8 +87,6 @@ class Workbench:
             await process.wait()
         if self._reader is not None:
             await self._reader
-        if self._log is not None:
-            self._log.close()
 
     async def _send(self, request: AnyRequest) -> None:
         try:
@@ -108,12 +105,16 @@ class Workbench:
     async def _started(self) -> asyncio.subprocess.Process:
         async with self._starting:
             if self._process is None or self._process.returncode is not None:
-                self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._log,
-                    start_new_session=True, limit=LONGEST_LINE,
-                )
-                self._reader = asyncio.create_task(self._hear(self._process, self._log))
+                log = tempfile.TemporaryFile()  # noqa: SIM115 - the reader closes it
+                try:
+                    self._process = await asyncio.create_subprocess_exec(
+                        *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                        start_new_session=True, limit=LONGEST_LINE,
+                    )
+                except OSError:
+                    log.close()
+                    raise
+                self._reader = asyncio.create_task(self._hear(self._process, log))
             return self._process
 
     async def _hear(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
@@ -127,7 +128,8 @@ class Workbench:
             if reply.request in self._waiting:
                 self._waiting[reply.request].put_nowait(reply)
         status = await process.wait()
-        words = _last_words(log)
+        with log:
+            words = _last_words(log)
         self._refuse(list(self._waiting), f"the workbench ended with exit status {status}", words)
 
     def _refuse(self, numbers: Sequence[int], what: str, words: str = "") -> None:

@@ -14,10 +14,12 @@ from textual.pilot import Pilot
 from core.contract.control import Command, send
 from core.contract.runs import RunFolder, list_runs
 from tests.tui.fake_run import __file__ as fake_engine
+from tests.tui.fake_workbench import __file__ as fake_workbench
 from tui.app import SofttuneApp
 from tui.engine import RunLink
 from tui.plan_words import Plan
 from tui.preferences import Preferences
+from tui.workbench import Workbench
 
 OpenApp = Callable[..., SofttuneApp]
 
@@ -34,15 +36,19 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def open_app(runs: Path, tmp_path: Path) -> Iterator[OpenApp]:
-    """Makes apps whose engine is the fake one; `engine` are its options. Every engine is ended afterwards."""
+    """Makes apps with the fake engine and workbench; `engine` and `workbench` are their options. Every engine is ended afterwards."""
     apps: list[SofttuneApp] = []
 
-    def make(*, start: bool = False, engine: tuple[str, ...] = ("--count", "4", "--steps", "6")) -> SofttuneApp:
+    def make(
+        *, start: bool = False, engine: tuple[str, ...] = ("--count", "4", "--steps", "6"),
+        workbench: tuple[str, ...] = (),
+    ) -> SofttuneApp:
         def command(folder: RunFolder) -> list[str]:
             return [sys.executable, fake_engine, str(folder.root), *engine]
 
         app = SofttuneApp(Plan(demo=True), start=start, runs=runs, command=command,
-                          preferences=Preferences(tmp_path / "config" / "softtune"))
+                          preferences=Preferences(tmp_path / "config" / "softtune"),
+                          workbench=Workbench([sys.executable, fake_workbench, *workbench]))
         apps.append(app)
         return app
 

