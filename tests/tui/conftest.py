@@ -36,7 +36,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def open_app(runs: Path, tmp_path: Path) -> Iterator[OpenApp]:
-    """Makes apps with the fake engine and workbench; `engine` and `workbench` are their options. Every engine is ended afterwards."""
+    """Makes apps with the fake engine and workbench, given these options. Every engine is ended afterwards."""
     apps: list[SofttuneApp] = []
 
     def make(

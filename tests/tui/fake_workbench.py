@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import queue
 import sys
 import threading
@@ -104,7 +105,7 @@ def main() -> None:
                     say(wb.Cancelled(request=request.id))
             elif request.type == options.die:
                 print("CUDA error: out of memory", file=sys.stderr, flush=True)
-                sys.exit(3)
+                os._exit(3)  # not sys.exit: the reading thread holds stdin, and finalizing would abort
             elif request.type == options.refuse:
                 say(wb.Refused(request=request.id, what="the checkpoint is damaged", remedy="use another"))
             else:
