@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-real test-gpu check clean
+.PHONY: help install demo test test-real test-gpu bench-ui check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-real: install ## the whole demo on the real weights, several minutes
 
 test-gpu: ## CUDA checks; any python3 with torch, transformers, pydantic and pytest (PYTHON=…)
 	$(PYTHON) $(GPU_TESTS)
+
+bench-ui: install ## how fast the app opens and answers, some minutes; a table of figures against targets and peers
+	$(BIN)/python tests/bench/ui.py
 
 check: install ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -21,13 +21,17 @@ SSH_FRAMES = "15"
 def main() -> None:
     """The console script."""
     arguments = sys.argv[1:]
-    if not wants_app(arguments, sys.stdout.isatty()):
+    if arguments[:1] == ["serve"]:
+        from tui.serve import serve
+
+        sys.exit(serve(arguments[1:]))
+    if not wants_app(arguments, sys.stdout.isatty() or bool(os.environ.get("TEXTUAL_DRIVER"))):
         os.execv(sys.executable, [sys.executable, "-P", "-m", "core", *arguments])
     sys.exit(open_app(arguments))
 
 
 def wants_app(arguments: Sequence[str], terminal: bool) -> bool:
-    """Whether the app is meant: a terminal, no subcommand, no request for help."""
+    """Whether the app is meant: a terminal (or a browser), no subcommand, no request for help."""
     return terminal and not (arguments and arguments[0] in SUBCOMMANDS) and not _ASIDE.intersection(arguments)
 
 
@@ -65,7 +69,7 @@ def open_app(arguments: Sequence[str]) -> int:
 
     app = SofttuneApp(plan, start=wanted.demo)
     words = parting_words(app.run())
-    if words:
+    if words and sys.stdout.isatty():
         print(words)
     return app.return_code or 0
 

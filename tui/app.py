@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from core.contract.control import Command
 from core.contract.errors import SofttuneError
 from core.contract.runs import RUNS, RunFolder
 from tui import engine
+from tui.clipboard import copy_file, home_relative, keep, osc52
 from tui.follower import Follower, Scene
+from tui.formatting import counted
 from tui.help import help_groups
+from tui.keymap import load_keymap, write_template
 from tui.plan_words import Plan, welcome
 from tui.preferences import Preferences
 from tui.problem_files import EvaluationRef
-from tui.screens.base import RunScreen
+from tui.screens.base import Copies, Loses, RunScreen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.config import ConfigScreen
 from tui.screens.dialogs import Confirm, Help, Message, ThemeChoice
@@ -31,6 +35,9 @@ from tui.screens.problems import ProblemsScreen
 from tui.screens.train import TrainScreen
 from tui.themes import DARK, config_folder, default_theme, load_themes, plot_colours
 from tui.workbench import Workbench
+
+SCREENS = ("train", "checkpoints", "problems", "config", "playground")
+"""Modes, each with a screen of its own."""
 
 POLL_SECONDS = 0.25
 """Between two looks at the events of a run that is being worked on; four times that for one that is over."""
@@ -84,6 +91,8 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         workbench: Workbench | None = None,
     ) -> None:
         self.preferences = preferences or Preferences(config_folder())
+        if not start and self.preferences.screen in SCREENS:
+            self.DEFAULT_MODE = self.preferences.screen  # type: ignore[misc]  # Textual reads it from the instance
         super().__init__()
         self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan, engine.damaged_runs(self._runs))))
         self.add_mode("checkpoints", CheckpointsScreen)
@@ -99,6 +108,8 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         self._follower: Follower | None = None
         self._failed_themes: list[str] = []
         self._load_themes()
+        keymap, self._failed_keys = load_keymap(self.preferences.folder, self.BINDINGS)
+        self.set_keymap(keymap)
 
     def _load_themes(self) -> None:
         themes, self._failed_themes = load_themes()
@@ -124,6 +135,9 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         """Attach to what is there, or start."""
         if self._failed_themes:
             self.notify("\n".join(self._failed_themes), title="themes that cannot be used", severity="warning",
+                        markup=False, timeout=10)
+        if self._failed_keys:
+            self.notify("\n".join(self._failed_keys), title="keys that cannot be used", severity="warning",
                         markup=False, timeout=10)
         try:
             active = engine.active_run(self._runs)
@@ -178,14 +192,19 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         that one is on."""
         active, paused = self.scene.active, self.scene.view.paused
         possible = {
-            "show_screen": parameters != (self.current_mode,), "start_run": not active, "stop_run": active,
+            "show_screen": parameters != (self.current_mode,) or len(self.screen_stack) > 1,
+            "start_run": not active, "stop_run": active,
             "pause_run": active and not paused, "resume_run": active and paused,
         }
         return possible.get(action, True)
 
     async def action_show_screen(self, name: str) -> None:
-        """Switch to a screen, which takes what it missed."""
-        await self.switch_mode(name)
+        """Switch to a screen, which takes what it missed; from one on top of it, back to it."""
+        if name == self.current_mode:
+            while len(self.screen_stack) > 1:
+                await self.pop_screen()
+        else:
+            await self.switch_mode(name)
         if isinstance(self.screen, RunScreen):
             self.screen.take(self.scene)
 
@@ -201,7 +220,23 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         await self.action_show_screen("train")
 
     def action_copy(self) -> None:
-        """Copy what the screen is about."""
+        """Copy what the screen is about, to the clipboard of the terminal and to a file."""
+        found = self.screen.copy_text() if isinstance(self.screen, Copies) else None
+        if not found or not found[1]:
+            self.notify("there is nothing to copy here yet", timeout=3)
+            return
+        what, text = found
+        path, sequence = copy_file(), osc52(text)
+        if sequence and self._driver is not None:
+            self._driver.write(sequence)
+        try:
+            keep(text, path)
+        except OSError as error:
+            self.notify(f"{what}; not kept in a file: {error.strerror}: {error.filename}", title="copied",
+                        severity="warning", markup=False)
+            return
+        where = f"in {home_relative(path)}" + ("" if sequence else "; too long for the clipboard")
+        self.notify(f"{what}, {counted(text.count(chr(10)) + 1, 'lines')}: {where}", title="copied", markup=False)
 
     def action_start_run(self) -> None:
         """Start training, unless something is training already."""
@@ -275,23 +310,49 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         if not name:
             return
         try:
-            self.preferences.remember_theme(name)
+            self.preferences.remember(theme=name)
         except OSError as error:
             self.notify(f"{error.strerror}: {error.filename}", title="the choice is not remembered",
                         severity="warning", markup=False)
 
+    def action_write_keymap(self) -> None:
+        """Write a file in which every key can be changed."""
+        try:
+            path = write_template(self.preferences.folder, self.BINDINGS)
+        except OSError as error:
+            self.notify(f"{error.strerror}: {error.filename}", title="no keymap", severity="warning", markup=False)
+        else:
+            self.notify(f"{home_relative(path)} has every key; softtune reads it when it starts", title="keymap",
+                        markup=False, timeout=8)
+
     def action_help(self) -> None:
         """Show the keys of the present screen."""
-        screen = self.screen
-        if isinstance(screen, RunScreen):
-            self.push_screen(Help(f"{screen.TAB}: keys", help_groups(screen)))
+        name = getattr(self.screen, "TAB", "") or "this screen"
+        self.push_screen(Help(f"{name}: keys", help_groups(self.screen, name, self._keymap)))
 
     async def action_quit(self) -> None:
-        """Leave; an engine at work stays."""
+        """Leave; an engine at work stays. Asks where the app itself would lose something."""
+        screens = [screen for stack in self._screen_stacks.values() for screen in stack]
+        losses = [loss for screen in screens if isinstance(screen, Loses) and (loss := screen.would_lose())]
+        if not losses:
+            self._leave()
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._leave()
+
+        self.push_screen(Confirm("Quit all the same?", "\n".join(losses)), answered)
+
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError):  # not worth a word at this point
+            self.preferences.remember(screen=self.current_mode)
         self.exit(Parting(self.scene.run_id if self.scene.active else ""))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette has what the keys have."""
+        """The palette has what the keys have, and what is done too seldom for a key."""
+        yield SystemCommand("write a keymap file", "a file in the config folder in which every key can be changed",
+                            self.action_write_keymap)
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.enabled and binding.tooltip and not binding.system and binding.action != "command_palette":

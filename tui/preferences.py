@@ -18,17 +18,28 @@ class Preferences:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._file = folder / "ui.yml"
 
     @property
     def theme(self) -> str:
         """The name of the theme that was chosen last; "" where none was."""
-        value = self._read().get("theme")
-        return value if isinstance(value, str) else ""
+        return self._text("theme")
 
-    def remember_theme(self, name: str) -> None:
-        """Keep a choice of theme; other keys of the file stay. Raises OSError where it cannot be written."""
-        write_whole(self._file, yaml.safe_dump({**self._read(), "theme": name}))
+    @property
+    def screen(self) -> str:
+        """The screen that was shown last; "" where none was."""
+        return self._text("screen")
+
+    def remember(self, **choices: str) -> None:
+        """Keep choices (`theme`, `screen`); other keys of the file stay. Raises OSError where it cannot be written."""
+        before = self._read()
+        if {**before, **choices} != before:
+            write_whole(self._file, yaml.safe_dump({**before, **choices}))
+
+    def _text(self, name: str) -> str:
+        value = self._read().get(name)
+        return value if isinstance(value, str) else ""
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
+from core.contract.runs import State
 from tui.follower import Scene
 from tui.formatting import duration
 from tui.visible import visible_line
@@ -27,6 +28,12 @@ _ENDED = {
     "crashed": Status("✗", "crashed", "$text-error"),
     "damaged": Status("?", "damaged", "$text-error"),
 }
+
+
+def status_of_state(state: State) -> Status:
+    """What to call a run that is known by its run.json alone."""
+    active = {"queued": Status("○", "queued", "$text-muted"), "paused": Status("‖", "paused", "$text-warning")}
+    return _ENDED.get(state) or active.get(state) or Status("●", "running", "$text-success")
 
 
 def status_of(scene: Scene) -> Status:

@@ -73,10 +73,10 @@ def test_config_folder() -> None:
 def test_the_choice_is_remembered_beside_other_keys(tmp_path: Path) -> None:
     preferences = Preferences(tmp_path / "new")
     assert preferences.theme == ""
-    preferences.remember_theme("paper")
+    preferences.remember(theme="paper")
     assert Preferences(tmp_path / "new").theme == "paper"
     (tmp_path / "new" / "ui.yml").write_text("theme: a\nkeymap: {q: x}\n")
-    preferences.remember_theme("b")
+    preferences.remember(theme="b")
     assert "keymap" in (tmp_path / "new" / "ui.yml").read_text() and preferences.theme == "b"
 
 

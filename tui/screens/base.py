@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -16,6 +16,22 @@ from tui.widgets.panel import Panel
 
 TABS = (("1", "Train"), ("2", "Checkpoints"), ("3", "Problems"), ("4", "Config"), ("5", "Playground"))
 """Screens with the keys that lead to them."""
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """A screen that has something to copy."""
+
+    def copy_text(self) -> tuple[str, str] | None:
+        """What `y` copies, as (what it is, the text); None where there is nothing."""
+
+
+@runtime_checkable
+class Loses(Protocol):
+    """A screen that may have what quitting would lose."""
+
+    def would_lose(self) -> str:
+        """What would be lost, as a sentence; "" for nothing."""
 
 
 class RunScreen(Screen[None]):

@@ -1,0 +1,219 @@
+"""`make bench-ui`: how fast the app opens and answers, measured on the installed program in a terminal of its own.
+
+Every time is taken from outside: bytes go into the pseudo-terminal and come out of it. A ratio is against a peer in
+the same run: a minimal Textual app for the first frame, plain `json.loads` of every line for a long log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from core.contract.runs import RunFolder  # noqa: E402 - a script: the project's root comes first
+from tests.tui.fake_run import make_run, training  # noqa: E402
+
+SOFTTUNE = [sys.executable, "-P", "-m", "tui"]
+COLUMNS, LINES = 120, 40
+PEER = """
+from textual.app import App
+from textual.widgets import Static
+class Peer(App):
+    def compose(self):
+        yield Static("peer-is-up")
+Peer().run()
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    figure: str
+    target: str
+    met: bool | None
+    against: str = ""
+
+
+class Terminal:
+    """A program in a pseudo-terminal of 120 × 40 cells."""
+
+    def __init__(self, command: list[str], folder: Path, **environ: str) -> None:
+        self.started = time.perf_counter()
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "XDG_CONFIG_HOME": str(folder / "config"), **environ},
+        )
+        os.close(slave)
+        self._master = master
+        self.seen = b""
+        self.count = 0
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
+    def until(self, words: str, seconds: float = 60.0) -> float:
+        """Seconds until the words come out, from now on."""
+        begun = time.perf_counter()
+        self.seen = b""
+        while words.encode() not in self.seen:
+            if not self.read(seconds - (time.perf_counter() - begun)):
+                raise SystemExit(f"bench-ui: never saw {words!r}; the end of the output: {self.seen[-2000:]!r}")
+        return time.perf_counter() - begun
+
+    def read(self, seconds: float) -> bytes:
+        """What comes out next; nothing when nothing does in time."""
+        ready, _, _ = select.select([self._master], [], [], max(0.0, seconds))
+        if not ready:
+            return b""
+        try:
+            data = os.read(self._master, 1 << 16)
+        except OSError:  # the program has gone
+            return b""
+        self.seen += data
+        self.count += len(data)
+        return data
+
+    def drain(self, seconds: float) -> int:
+        """Bytes that come out in a span of time."""
+        before, end = self.count, time.perf_counter() + seconds
+        while (left := end - time.perf_counter()) > 0:
+            self.read(left)
+        return self.count - before
+
+    def close(self) -> None:
+        """End the program."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._master)
+
+
+@contextmanager
+def running(command: list[str], folder: Path, **environ: str) -> Iterator[Terminal]:
+    """A terminal that is closed again."""
+    terminal = Terminal(command, folder, **environ)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def first_frame(folder: Path, rounds: int) -> Row:
+    """From process start to the first painted frame, against a minimal Textual app."""
+    ours: list[float] = []
+    peers: list[float] = []
+    make_run(folder / "runs", count=164)
+    for _ in range(rounds):
+        with running(SOFTTUNE, folder) as terminal:
+            terminal.until("perplexity")
+            ours.append(time.perf_counter() - terminal.started)
+        with running([sys.executable, "-c", PEER], folder) as terminal:
+            terminal.until("peer-is-up")
+            peers.append(time.perf_counter() - terminal.started)
+    ratio = statistics.median(a / b for a, b in zip(ours, peers, strict=True))
+    middle = statistics.median(ours)
+    return Row("process start to first frame", f"{middle:.2f} s", "≤ 0.8 s", middle <= 0.8,
+               f"{ratio:.2f} × a minimal Textual app")
+
+
+def long_run(folder: Path, steps: int) -> Row:
+    """From process start until every step of a long run is on the screen, less the time to the first frame."""
+    run = make_run(folder / "runs", training("long", steps=steps, per_epoch=max(1, steps // 20)), count=164)
+    begun = time.perf_counter()
+    with open(RunFolder(run.root).events_file, "rb") as lines:
+        for line in lines:
+            json.loads(line)
+    peer = time.perf_counter() - begun
+    opened = []
+    for _ in range(3):
+        with running(SOFTTUNE, folder) as terminal:
+            terminal.until("perplexity")
+            first = time.perf_counter()
+            terminal.until(f"step {steps:,}/{steps:,}")
+            opened.append(time.perf_counter() - first)
+    middle = statistics.median(opened)
+    return Row(f"first frame to all of {steps:,} steps", f"{middle:.2f} s", "≤ 1 s", middle <= 1.0,
+               f"{middle / peer:.2f} × json.loads of each line")
+
+
+def under_load(folder: Path, keys: int, seconds: float) -> list[Row]:
+    """Keys and bytes while the demo trains on every core."""
+    engine = subprocess.Popen(
+        [sys.executable, "-P", "-m", "core", "train", "--demo", "--set", "training.num_epochs=20"], cwd=folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )
+    try:
+        with running(SOFTTUNE, folder, SSH_CONNECTION="1 2 3 4") as terminal:
+            terminal.until("epoch 1", 180)
+            terminal.until("tokens/s", 180)
+            terminal.drain(3)
+            waits = []
+            for _ in range(keys):
+                terminal.type("L")
+                waits.append(1000 * terminal.until("log scale", 10))
+                terminal.drain(0.4)
+                terminal.type("L")
+                terminal.drain(0.4)
+            volume = terminal.drain(seconds) / seconds / 1000
+    finally:
+        engine.send_signal(signal.SIGTERM)
+        engine.wait(30)
+    waits.sort()
+    p95 = waits[min(len(waits) - 1, int(0.95 * len(waits)))]
+    return [
+        Row(f"key to repaint, p95 of {keys}, demo training on all cores", f"{p95:.0f} ms", "≤ 50 ms", p95 <= 50,
+            f"median {statistics.median(waits):.0f} ms"),
+        Row(f"output over SSH, {COLUMNS}×{LINES}, training", f"{volume:.1f} kB/s", "≤ 20 kB/s", volume <= 20.0),
+    ]
+
+
+def main() -> int:
+    """Measure and print the table; the status is 1 when a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--short", action="store_true", help="fewer rounds, no training: what `make test` runs")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / name for name in ("first", "long", "load")]
+        for folder in folders:
+            folder.mkdir()
+        rows.append(first_frame(folders[0], 2 if options.short else 9))
+        rows.append(long_run(folders[1], 2_000 if options.short else 100_000))
+        if not options.short:
+            rows += under_load(folders[2], 60, 30.0)
+    widths = [max(len(cells) for cells in column)
+              for column in zip(*((r.what, r.figure, r.target) for r in rows), strict=True)]
+    for row in rows:
+        sign = "✓" if row.met else "✗"
+        cells = (row.what.ljust(widths[0]), row.figure.rjust(widths[1]), row.target.ljust(widths[2]))
+        print(f"{sign} {'  '.join(cells)}  {row.against}".rstrip())
+    return 0 if options.short or all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
