@@ -74,7 +74,9 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         evaluation = None
         if config.evaluation.score_after_training:
             best = load_checkpoint(folder.checkpoints / "best.pt")
-            evaluation = yield from complete_and_score(config, loaded, best, dataset, folder, control)
+            evaluation = yield from complete_and_score(
+                config, loaded, "best", best, dataset, folder, control, published=Path(config.inference.output_path)
+            )
         yield RunFinished(
             evaluation=evaluation,
             best_heldout_loss=trainer.standing.best_loss, best_epoch=trainer.standing.best_epoch,
@@ -183,19 +185,27 @@ def model_loaded(loaded: LoadedModel, rows: torch.Tensor | None) -> ModelLoaded:
 
 
 def complete_and_score(
-    config: Config, loaded: LoadedModel, best: Checkpoint, dataset: Dataset, folder: RunFolder, control: ControlInbox
+    config: Config, loaded: LoadedModel, name: str, checkpoint: Checkpoint, dataset: Dataset, folder: RunFolder,
+    control: ControlInbox, *, published: Path | None = None,
 ) -> Generator[Event, None, EvaluationCompleted | None]:
-    """Complete every problem of the run with its best checkpoint, execute the completions, publish both."""
-    evaluation = folder.evaluation("best")
-    target, published = evaluation / "completions.jsonl", Path(config.inference.output_path)
-    origin = {"checkpoint": str(folder.checkpoints / "best.pt"), "model": loaded.name, "run_id": folder.run_id}
+    """Complete every problem of the run with one of its checkpoints and execute the completions.
+
+    Args:
+        name: the checkpoint's name in the run; everything is written into evaluations/<name>/.
+        published: where a copy of the completions goes; None for none.
+    """
+    evaluation = folder.evaluation(name)
+    target = evaluation / "completions.jsonl"
+    origin = {"checkpoint": str(folder.checkpoints / f"{name}.pt"), "model": loaded.name, "run_id": folder.run_id}
     yield from complete_problems(
-        config, loaded, best.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
+        config, loaded, checkpoint.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
     )
-    write_whole(published, target.read_bytes())
+    if published:
+        write_whole(published, target.read_bytes())
     return (yield from with_summary(score(
         read_completions(target), {p.task_id: p for p in dataset.selected}, dataset.split, config.evaluation,
-        results_path=evaluation / "results.jsonl", completions_path=published, checkpoint="best", control=control,
+        results_path=evaluation / "results.jsonl", completions_path=published or target, checkpoint=name,
+        control=control,
     ), evaluation / "summary.json"))
 
 
@@ -215,11 +225,15 @@ def with_summary(
 
 
 def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str]) -> Config:
-    """The settings with the checkpoint's own model, unless `model.…` was given: a prompt fits no other."""
+    """The settings with the checkpoint's own model, unless `model.…` was given: a prompt fits no other.
+
+    Whether code that comes with the model may run is the user's to say, never a checkpoint's.
+    """
     if any(key.startswith("model.") for key in overridden):
         return config
     model = ModelSettings.model_validate(checkpoint.config.get("model", {"name": checkpoint.base_model}))
-    return config.model_copy(update={"model": model})
+    trusted = config.model.trust_remote_code
+    return config.model_copy(update={"model": model.model_copy(update={"trust_remote_code": trusted})})
 
 
 def split_of_rows(rows: list[dict[str, object]]) -> Split | None:
@@ -236,7 +250,7 @@ def failure(error: Exception, advice: str) -> RunFailed:
     """The event for an error; one that nobody foresaw says where it was raised."""
     if isinstance(error, SofttuneError):
         return RunFailed(what=error.what, remedy=error.remedy)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return RunFailed(what="out of memory", why=str(error).split("\n")[0], remedy=OUT_OF_MEMORY_ADVICE)
     if isinstance(error, OSError):
         return RunFailed(what=f"{error.filename or 'a file'} cannot be used: {error.strerror or error}",
@@ -244,6 +258,11 @@ def failure(error: Exception, advice: str) -> RunFailed:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
     return RunFailed(what=f"unexpected {type(error).__name__}", why=f"{error}{place}", remedy=advice)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device or the machine had no memory left; on a CPU torch raises a RuntimeError then."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[list[Problem], Split]:

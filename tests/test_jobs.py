@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.contract.config import Config
 from core.contract.config_file import load_config
@@ -21,10 +22,10 @@ from core.contract.events import (
     RunStarted,
     RunStopped,
 )
-from core.contract.runs import EventTail, RunFolder, create_run, list_runs
+from core.contract.runs import EventTail, RunFolder, Split, create_run, list_runs
 from core.data.humaneval import load_problems
-from core.jobs import evaluate, infer, train
-from core.model.checkpoint import load_checkpoint
+from core.jobs import evaluate, infer, train, with_model_of
+from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.recorder import record
 
 
@@ -190,3 +191,11 @@ def test_a_run_does_not_go_on_with_other_problems(config: Config, tmp_path: Path
     failed = events[-1]
     assert isinstance(failed, RunFailed) and "the problems have changed" in failed.what
     assert folder.read_record().split == before.split
+
+
+def test_a_checkpoint_cannot_allow_the_code_of_its_model(config: Config) -> None:
+    trusting = config.model_copy(update={"model": config.model.model_copy(update={"trust_remote_code": True})})
+    checkpoint = Checkpoint(torch.ones(4, 8), "m", 1, 1, {}, trusting.model_dump(), Split(train=[], heldout=[]), "r")
+    taken = with_model_of(checkpoint, Config(), []).model
+    assert (taken.name, taken.trust_remote_code) == (config.model.name, False)
+    assert with_model_of(checkpoint, trusting, []).model.trust_remote_code is True

@@ -23,15 +23,25 @@ class Dataset:
     split: Split
 
 
-def prepare_dataset(config: Config, folder: RunFolder) -> Dataset:
-    """Read, select and split the problems; keep a copy and what identifies them in the run folder."""
+def read_dataset(config: Config, folder: RunFolder) -> Dataset:
+    """Read, select and split the problems of a run; nothing is written.
+
+    Raises:
+        DataError: they cannot be read, or are not those that the run began with.
+    """
     everything = load_problems(config.dataset.path)
     selected = select_problems(everything, config.dataset)
     dataset = Dataset(everything, selected, split_problems(selected, config.dataset))
     _check_unchanged(dataset, folder)
-    write_whole(folder.problems_file, "".join(json.dumps(vars(problem)) + "\n" for problem in selected))
+    return dataset
+
+
+def prepare_dataset(config: Config, folder: RunFolder) -> Dataset:
+    """Read, select and split the problems; keep a copy and what identifies them in the run folder."""
+    dataset = read_dataset(config, folder)
+    write_whole(folder.problems_file, "".join(json.dumps(vars(problem)) + "\n" for problem in dataset.selected))
     record = folder.read_record()
-    known = {"dataset_sha256": everything.sha256, "split": dataset.split, "versions": versions()}
+    known = {"dataset_sha256": dataset.everything.sha256, "split": dataset.split, "versions": versions()}
     folder.write_record(record.model_copy(update=known))
     return dataset
 

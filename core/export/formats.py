@@ -19,13 +19,16 @@ VERIFIED_PROBLEMS = 8
 def export(checkpoint_path: Path, name: str, folder: Path) -> None:
     """Write `folder` in the format `name`, "peft" or "merged"; the base model is the checkpoint's own.
 
+    Code that comes with the model is never run, whatever the checkpoint says: a checkpoint may be anybody's.
+
     Raises:
         CheckpointError, ModelError, DataError: as reading, loading and writing have it; nothing half-written is left.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     config = Config.model_validate(checkpoint.config)
     cpu = config.hardware.model_copy(update={"device": "cpu"})
-    loaded = load_model(config.model_copy(update={"hardware": cpu}))
+    model = config.model.model_copy(update={"trust_remote_code": False})
+    loaded = load_model(config.model_copy(update={"hardware": cpu, "model": model}))
     checkpoint.check_fits(loaded.embedding_dim, loaded.name)
     if name == "peft":
         export_peft(checkpoint, folder, loaded.model.config)

@@ -19,6 +19,7 @@ from core.contract.errors import DataError
 from core.generation.forward import Forward, check_supported
 from core.generation.sampling import next_tokens, request_generator
 from core.generation.stopping import Detokenizer, cut_at_stop
+from core.generation.streaming import GrowingText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,6 +90,28 @@ def complete(
     """
     if requests:
         yield from _Decoding(model, tokenizer, prefix, requests, settings).run()
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prefix: torch.Tensor | None,
+    request: Request,
+    settings: DecodingSettings,
+) -> Iterator[str | Completion]:
+    """Complete one request and show its text while it grows; arguments and errors are those of `complete`.
+
+    Yields a piece of text after each forward pass, "" where none is certain yet, and at last the Completion, whose text
+    the pieces add up to.
+    """
+    decoding = _Decoding(model, tokenizer, prefix, [request], settings)
+    growing = GrowingText(tokenizer, decoding.detokenizer, request.token_ids)
+    for completion in decoding.run():
+        if completion is not None:
+            yield growing.rest(completion.text)
+            yield completion
+            return
+        yield growing.more(decoding.rows[0].generated if decoding.rows else [])
 
 
 @dataclass

@@ -30,17 +30,12 @@ def complete_problems(
         rows: the soft prompt [V, H]; None completes with the model alone.
         output: written whole, in the order of `problems`, when all are done.
     """
-    settings = config.inference
     examples = encode_problems(loaded.tokenizer, problems, config)
     requests = [Request(example.task_id, example.context) for example in examples]
-    decoding = DecodingSettings(
-        settings.max_new_tokens, settings.temperature, settings.top_p, tuple(settings.stop_sequences),
-        config.dataset.seed, settings.batch_size,
-    )
     yield Progress(stage="completing", done=0, total=len(requests), unit="problems")
     finished: dict[str, dict[str, Any]] = {}
     prefix = shared_prefix(loaded, rows, examples[0])
-    for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding):
+    for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding_settings(config)):
         yield from heed(control)
         if completion is None:
             continue
@@ -52,6 +47,15 @@ def complete_problems(
         )
     write_whole(output, "".join(json.dumps(finished[request.task_id]) + "\n" for request in requests))
     yield CompletionsSaved(path=str(output), total=len(requests))
+
+
+def decoding_settings(config: Config) -> DecodingSettings:
+    """How a configuration says to complete."""
+    settings = config.inference
+    return DecodingSettings(
+        settings.max_new_tokens, settings.temperature, settings.top_p, tuple(settings.stop_sequences),
+        config.dataset.seed, settings.batch_size,
+    )
 
 
 def completion_row(completion: Completion, split: Split, origin: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""What is done with one checkpoint as a whole: scoring it, and writing it in another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.contract.control import ControlInbox
+from core.contract.errors import UsageError
+from core.contract.runs import RunFolder, summarize
+from core.contract.workbench import ExportCheckpoint, ScoreCheckpoint, Told, Working
+from core.data.dataset import read_dataset
+from core.export.formats import export
+from core.jobs import complete_and_score
+from core.model.checkpoint import load_checkpoint
+from core.workbench import Replies
+from core.workbench.models import Models
+
+
+def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlInbox) -> Replies:
+    """Complete and score a run's problems with one of its checkpoints; run.json is left as it is."""
+    folder = RunFolder(Path(request.run))
+    run = summarize(folder)
+    if run.state == "damaged":
+        raise UsageError(f"{folder.root} is no run that can be read: {run.reason}", "choose another run")
+    if request.checkpoint != Path(request.checkpoint).name:
+        raise UsageError(f"{request.checkpoint!r} is no checkpoint's name", 'name one of the run, as "epoch_0003"')
+    config = folder.read_config()
+    checkpoint = load_checkpoint(folder.checkpoints / f"{request.checkpoint}.pt")
+    dataset = read_dataset(config, folder)
+    loaded = yield from models.loaded(request.id, config)
+    checkpoint.check_fits(loaded.embedding_dim, loaded.name)
+    for event in complete_and_score(config, loaded, request.checkpoint, checkpoint, dataset, folder, control):
+        yield Told(request=request.id, event=event)
+    return str(folder.evaluation(request.checkpoint))
+
+
+def export_checkpoint(request: ExportCheckpoint) -> Replies:
+    """Write a checkpoint in another format, with a model of its own: merging uses it up."""
+    path, folder = Path(request.checkpoint), Path(request.folder).expanduser()
+    yield Working(request=request.id, what=f"loading {load_checkpoint(path).base_model}")
+    export(path, request.format, folder)
+    return str(folder)
