@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import IO
 
 from pydantic import ValidationError
@@ -53,7 +53,7 @@ class Workbench:
         """Whether some request has not had its last reply."""
         return bool(self._waiting)
 
-    async def ask(self, make: RequestMaker) -> AsyncIterator[AnyReply]:
+    async def ask(self, make: RequestMaker) -> AsyncGenerator[AnyReply, None]:
         """Send a request and give its replies; the last one is Ended, Refused or Cancelled.
 
         Leaving the iteration early (closing it) cancels the request. A workbench that cannot be started, or dies, is

