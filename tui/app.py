@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -21,6 +21,7 @@ from tui import engine
 from tui.clipboard import copy_file, home_relative, keep, osc52
 from tui.follower import Follower, Scene
 from tui.formatting import counted
+from tui.frugal import TerminalCells
 from tui.help import help_groups
 from tui.keymap import load_keymap, write_template
 from tui.plan_words import Plan, welcome
@@ -58,6 +59,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         start: start at once where no run is active (`--demo`).
         runs: the folder of runs.
         command: how an engine is started; tests give their own.
+        again: how one is started that goes on with a run that had ended.
         workbench: what completes, inspects, runs and exports by hand; None starts the real one when it is needed.
         preferences: what the app remembers; None uses the user's config folder.
     """
@@ -68,13 +70,15 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     COMMAND_PALETTE_BINDING = "colon"
     COMMAND_PALETTE_DISPLAY = ":"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "show_screen('train')", "Train", id="app.train", tooltip="the run: plots, figures, log"),
-        Binding("2", "show_screen('checkpoints')", "Checkpoints", id="app.checkpoints",
+        Binding("1", "show_screen('train')", "Train", id="app.train", show=False,
+                tooltip="the run: plots, figures, log"),
+        Binding("2", "show_screen('checkpoints')", "Checkpoints", id="app.checkpoints", show=False,
                 tooltip="the checkpoints of every run, and how they compare"),
-        Binding("3", "show_screen('problems')", "Problems", id="app.problems",
+        Binding("3", "show_screen('problems')", "Problems", id="app.problems", show=False,
                 tooltip="every problem, its completion and its verdict"),
-        Binding("4", "show_screen('config')", "Config", id="app.config", tooltip="the settings of the next run"),
-        Binding("5", "show_screen('playground')", "Playground", id="app.playground",
+        Binding("4", "show_screen('config')", "Config", id="app.config", show=False,
+                tooltip="the settings of the next run"),
+        Binding("5", "show_screen('playground')", "Playground", id="app.playground", show=False,
                 tooltip="complete a prompt of your own, with and without a soft prompt"),
         Binding("y", "copy", "copy", id="app.copy",
                 tooltip="copy what this screen is about, to the clipboard and to a file"),
@@ -88,7 +92,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     def __init__(
         self, plan: Plan, *, start: bool = False, runs: Path = RUNS,
         command: engine.EngineCommand = engine.engine_command, preferences: Preferences | None = None,
-        workbench: Workbench | None = None,
+        workbench: Workbench | None = None, again: engine.EngineCommand = engine.resume_command,
     ) -> None:
         self.preferences = preferences or Preferences(config_folder())
         if not start and self.preferences.screen in SCREENS:
@@ -105,6 +109,8 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         self._start = start
         self._runs = runs
         self._command = command
+        self._again = again
+        self._cells = TerminalCells()
         self._follower: Follower | None = None
         self._failed_themes: list[str] = []
         self._load_themes()
@@ -127,12 +133,23 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         """Colours of the plots, for a theme that names none."""
         return plot_colours(self.current_theme)
 
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Textual's way to the terminal: only what has changed goes on."""
+        if self._batch_count == 0:  # what is batched is not written, so it must not count as being there
+            renderable = self._cells.trimmed(screen, renderable)
+        super()._display(screen, renderable)
+
+    def on_resize(self) -> None:
+        """The terminal is another one now."""
+        self._cells.forget()
+
     async def on_unmount(self) -> None:
         """The workbench ends with the app."""
         await self.workbench.close()
 
     def on_mount(self) -> None:
         """Attach to what is there, or start."""
+        self.app_resume_signal.subscribe(self, lambda _: self._cells.forget(), immediate=True)
         if self._failed_themes:
             self.notify("\n".join(self._failed_themes), title="themes that cannot be used", severity="warning",
                         markup=False, timeout=10)
@@ -184,7 +201,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
                 screen.take(scene)
-        if (scene.active, scene.run_id, scene.view.paused) != (before.active, before.run_id, before.view.paused):
+        if _possible(scene) != _possible(before):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -195,6 +212,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
             "show_screen": parameters != (self.current_mode,) or len(self.screen_stack) > 1,
             "start_run": not active, "stop_run": active,
             "pause_run": active and not paused, "resume_run": active and paused,
+            "resume_training": self.scene.resumable,
         }
         return possible.get(action, True)
 
@@ -211,6 +229,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     async def open_problems(self, a: EvaluationRef, b: EvaluationRef | None = None, task_id: str = "") -> None:
         """Show the problems of one evaluation, or of two side by side, at a problem."""
         await self.action_show_screen("problems")
+        await self.action_show_screen("problems")  # a scratch copy may be open on top of it
         if isinstance(self.screen, ProblemsScreen):
             self.screen.open_evaluations(a, b, task_id)
 
@@ -252,6 +271,20 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
             self._follow(engine.RunLink(active.folder))
         else:
             self._start_engine()
+
+    def action_resume_training(self) -> None:
+        """Go on with a run that had ended before its time, from its last checkpoint."""
+        if self.link is None or not self.scene.resumable:
+            return
+        try:
+            active = engine.active_run(self._runs)
+            if active is not None:
+                raise SofttuneError(f"{active.folder.run_id} is being worked on", "wait until it ends, or stop it first")
+            link = engine.resume(self.link.folder, self._again)
+        except SofttuneError as error:
+            self._tell(error)
+        else:
+            self._follow(link)
 
     async def start_with(self, config: Config) -> None:
         """Start a run with these settings and show it, unless something is training already."""
@@ -361,6 +394,11 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
                     f"{binding.description} ({self.get_key_display(binding)})", binding.tooltip,
                     lambda action=action, node=node: self.call_later(self.run_action, action, node),
                 )
+
+
+def _possible(scene: Scene) -> tuple[object, ...]:
+    """What decides which commands a run takes now."""
+    return scene.run_id, scene.active, scene.view.paused, scene.resumable
 
 
 def parting_words(parting: Parting | None) -> str:

@@ -51,7 +51,7 @@ def running(request: wb.RunProgram) -> Iterator[wb.AnyReply]:
     yield wb.ProgramRan(
         request=request.id, passed=passed, verdict="passed" if passed else "failed",
         detail="" if passed else "line 12: assert candidate([1.0]) == 2", stdout="again\n", stderr="",
-        traceback="" if passed else 'Traceback (most recent call last):\n  File "program.py", line 12, in check\n',
+        traceback="" if passed else 'Traceback (most recent call last):\n  File "<completion>", line 12, in check\n',
         seconds=0.02, isolation="namespaces")
 
 

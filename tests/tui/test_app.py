@@ -16,7 +16,8 @@ from tests.tui.test_train_screen import words
 from tui import __main__ as start
 from tui.app import Parting, SofttuneApp, parting_words
 from tui.preferences import Preferences
-from tui.screens.dialogs import Help, ThemeChoice
+from tui.screens.dialogs import Confirm, Help, ThemeChoice
+from tui.screens.train import TrainScreen
 
 
 async def test_number_keys_switch(open_app: OpenApp, runs: Path) -> None:
@@ -77,9 +78,51 @@ async def test_a_click_on_a_hint_presses_its_key(open_app: OpenApp, runs: Path) 
     app = open_app()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause(0.2)
-        column = words(app).splitlines()[-1].index("3 Problems")
+        column = words(app).splitlines()[-1].index("? help")
         await pilot.click("HintBar", offset=(column + 3, 0))
-        await until(pilot, lambda: app.current_mode == "problems")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+
+
+async def test_a_click_on_a_tab_shows_its_screen(open_app: OpenApp, runs: Path) -> None:
+    app = open_app()
+    async with app.run_test(size=(160, 40)) as pilot:
+        for width, tab, mode in ((160, "3 Problems", "problems"), (80, " 4 ", "config")):
+            await pilot.resize_terminal(width, 40)
+            await pilot.pause(0.2)
+            column = words(app).splitlines()[0].index(tab)
+            await pilot.click("#header", offset=(column + 1, 0))
+            await pilot.pause()
+            assert app.current_mode == mode
+
+
+async def test_the_last_screen_is_remembered(open_app: OpenApp, runs: Path, tmp_path: Path) -> None:
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert app.current_mode == "train"
+        await pilot.press("4", "q")
+    assert Preferences(tmp_path / "config" / "softtune").screen == "config"
+    app = open_app()
+    async with app.run_test(size=(120, 40)):
+        assert app.current_mode == "config"
+    (tmp_path / "config" / "softtune" / "ui.yml").write_text("screen: nowhere\ntheme: [1]\n")
+    app = open_app()
+    async with app.run_test(size=(120, 40)):
+        assert app.current_mode == "train"
+
+
+async def test_quitting_asks_where_something_would_be_lost(
+    open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainScreen, "would_lose", lambda self: "an unsaved poem", raising=False)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+        assert "an unsaved poem" in words(app)
+        await pilot.press("n")
+        assert app.is_running and not isinstance(app.screen, Confirm)
+        await pilot.press("q", "y")
+    assert app.return_value == Parting("")
 
 
 async def test_a_theme_is_tried_kept_and_remembered(open_app: OpenApp, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-ALWAYS = frozenset({"show_screen", "help", "quit"})
+ALWAYS = frozenset({"help", "quit"})
 """Actions whose hint is never left out."""
 
 

@@ -14,6 +14,8 @@ Painter = Callable[[int, int], Content]
 class Panel(Widget):
     """Shows what its painter gives for the size that it has."""
 
+    auto_links = False  # what can be clicked looks as its painter wants it
+
     def __init__(self, id: str, title: str = "") -> None:  # noqa: A002 - Textual's name for it
         super().__init__(id=id)
         self._painter: Painter = lambda width, height: Content("")
