@@ -61,11 +61,15 @@ class ProblemFiles:
     """Why something that is there could not be read."""
 
 
-def read_problem_files(folder: RunFolder) -> ProblemFiles:
-    """Read what there is; never raises: a fault is told in words."""
+def read_problem_files(folder: RunFolder, checkpoint: str = "") -> ProblemFiles:
+    """Read what there is; never raises: a fault is told in words.
+
+    Args:
+        checkpoint: whose evaluation to read; "" for the one that was written last.
+    """
     faults: list[str] = []
     problems = [_problem(row) for row in _rows(Path(folder.problems_file), faults) if text(row, "task_id")]
-    evaluation = newest_evaluation(folder)
+    evaluation = newest_evaluation(folder, checkpoint)
     states: dict[ProblemKey, ProblemState] = {}
     executions: dict[ProblemKey, Execution] = {}
     if evaluation is not None:
@@ -80,12 +84,14 @@ def read_problem_files(folder: RunFolder) -> ProblemFiles:
     )
 
 
-def newest_evaluation(folder: RunFolder) -> Path | None:
-    """The results (else the completions) that were written last; None where nothing was evaluated."""
+def newest_evaluation(folder: RunFolder, checkpoint: str = "") -> Path | None:
+    """The results (else the completions) that were written last, of one checkpoint or ("") of any; None where there
+    are none."""
     found: list[tuple[float, Path]] = []
     try:
         for name in ("results.jsonl", "completions.jsonl"):
-            found += [(path.stat().st_mtime, path) for path in folder.root.glob(f"evaluations/*/{name}")]
+            found += [(path.stat().st_mtime, path) for path in folder.root.glob(f"evaluations/*/{name}")
+                      if checkpoint in ("", path.parent.name)]
             if found:
                 break
     except OSError:

@@ -2,195 +2,223 @@
 
 from __future__ import annotations
 
-from time import monotonic
-from typing import ClassVar
+import asyncio
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.timer import Timer
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Input, OptionList
 
 from tui.follower import Scene
-from tui.problem_detail import STATUS_STYLES, detail_content, row_content
+from tui.problem_by_hand import ByHand
+from tui.problem_code import warm_up
+from tui.problem_detail import Look, View, detail_blocks, problem_text
 from tui.problem_files import EvaluationRef
-from tui.problem_list import GLYPHS, Row, Show, Status, chosen, counts, rows_of
+from tui.problem_heading import heading_content
+from tui.problem_list import Row, Show, chosen, rows_of
+from tui.problem_options import ProblemOptions
+from tui.problem_page import Blocks
+from tui.problem_pair import pair_blocks
+from tui.problem_pane import LatestPage
+from tui.problem_source import Opened, empty_blocks, hint_of, read_opened, refs_of
 from tui.screens.base import RunScreen
+from tui.screens.scratch import ScratchScreen
 from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui.app import SofttuneApp
 
 _FAILURES = Binding.Group("failures", compact=True)
 _STEPS = Binding.Group("problems", compact=True)
 
-SHORTEST_INTERVAL = 0.1
-"""Seconds between two problems in full while `]` is held down; the list itself moves with every key."""
+ROOMY = 150
+"""Columns from which the list of two evaluations spells everything out, and leaves two readable columns beside it."""
 
 
 class ProblemsScreen(RunScreen):
     """Steps through problems; the list on the left, one problem in full on the right."""
 
     TAB = "Problems"
+    CSS_PATH = "problems.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("0", "follow", "back", id="problems.follow",
+                tooltip="back from an opened evaluation to the run that is followed"),
         Binding("f", "next_filter", "filter", id="problems.filter",
-                tooltip="show all problems, the failed, the passed, the held-out ones"),
-        Binding("slash", "search", "search", id="problems.search", key_display="/",
-                tooltip="show problems with some words in them"),
+                tooltip="show all, the failed, passed, timed out, held-out or flipped ones"),
         Binding("n", "failure(1)", "next failure", id="problems.next_failure", group=_FAILURES,
                 tooltip="go to the next failed problem"),
         Binding("N", "failure(-1)", "previous failure", id="problems.previous_failure", key_display="N",
                 group=_FAILURES,
                 tooltip="go to the failed problem before"),
+        Binding("d", "next_view", "diff", id="problems.diff",
+                tooltip="the program, or its diff against the canonical solution"),
+        Binding("r", "rerun", "rerun", id="problems.run_again",
+                tooltip="run this completion again; what is stored does not change"),
+        Binding("e", "edit", "edit", id="problems.edit",
+                tooltip="edit this completion in a scratch copy, and run that"),
+        Binding("slash", "search", "search", id="problems.search", key_display="/",
+                tooltip="show problems with some words in them"),
         Binding("left_square_bracket", "step(-1)", "previous", id="problems.previous", key_display="[", group=_STEPS,
                 tooltip="go one problem back"),
         Binding("right_square_bracket", "step(1)", "next", id="problems.next", key_display="]", group=_STEPS,
                 tooltip="go one problem on"),
+        Binding("j", "move(1)", "down", id="problems.down", show=False, tooltip="down in the list, or in the problem"),
+        Binding("k", "move(-1)", "up", id="problems.up", show=False, tooltip="up in the list, or in the problem"),
         Binding("escape", "back", "list", id="problems.list", key_display="esc", show=False,
-                tooltip="end the search, back to the list"),
+                tooltip="end the search, back to the list, back to the followed run"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.filter = Show.ALL
         self.words = ""
+        self.view = View.PROGRAM
+        self.opened: Opened | None = None
+        """The evaluations that are shown instead of the followed run's."""
+        self._reading = False
         self._rows: tuple[Row, ...] = ()
-        self._shown: dict[str, Row] = {}
-        self._detail: Row | None = None
-        """What the pane shows; `_kept` is the problem to come back to when a search that fits nothing ends."""
-        self._detail_at = 0
-        self._kept = ""
-        self._shown_at = 0.0
-        self._later: Timer | None = None
-        self._marked = ""
-
-    def open_evaluations(self, a: EvaluationRef, b: EvaluationRef | None, task_id: str) -> None:
-        """Show one evaluation, or two side by side, instead of the run that the app follows."""
+        self._by_hand = ByHand(self, self._show_detail)
 
     def compose_body(self) -> ComposeResult:
         """Counts, search, list beside detail."""
         yield Panel("counts")
-        with Horizontal(id="body"):
+        with Horizontal(id="problems-body"):
             with Vertical(id="list-side"):
                 yield Input(placeholder="words to look for", id="search")
-                yield OptionList(id="problems")
-            with VerticalScroll(id="detail-side"):
-                yield Static(id="detail", markup=False)
+                yield ProblemOptions("problems")
+            yield LatestPage("detail-side")
 
     def on_mount(self) -> None:
         """Begin on the list."""
         super().on_mount()
-        self.query_one("#counts", Panel).show(self._counts)
-        self.query_one(OptionList).focus()
+        self.query_one("#counts", Panel).show(self._heading)
+        self._list.focus()
+        self.run_worker(asyncio.to_thread(warm_up))
+
+    @property
+    def _list(self) -> ProblemOptions:
+        return self.query_one(ProblemOptions)
+
+    @property
+    def _pane(self) -> LatestPage:
+        return self.query_one(LatestPage)
 
     def on_resize(self) -> None:
         """Lines are longer where there is room."""
-        self.call_after_refresh(self._fit)
+        self.call_after_refresh(self._show_rows)
 
-    def _fit(self) -> None:
-        self._refill()
-        self._show_detail()
+    def open_evaluations(self, a: EvaluationRef, b: EvaluationRef | None, task_id: str) -> None:
+        """Show one evaluation, or two side by side, instead of the run that the app follows."""
+        self._reading = True
+        self._take_opened(Opened(a, b))
+        self.run_worker(self._read(a, b, task_id), group="read", exclusive=True)
+
+    async def _read(self, a: EvaluationRef, b: EvaluationRef | None, task_id: str) -> None:
+        opened = await asyncio.to_thread(read_opened, a, b)
+        self._reading = False
+        self._take_opened(opened, task_id)
+
+    def _take_opened(self, opened: Opened | None, task_id: str = "") -> None:
+        """Show other rows; with a task that the filter hides, all of them."""
+        self.opened = opened
+        if self.filter is Show.FLIPPED and (opened is None or opened.b is None):
+            self.filter = Show.ALL
+        if self.view is View.BETWEEN and (opened is None or opened.b is None):
+            self.view = View.PROGRAM
+        self._rows = opened.rows() if opened else rows_of(self.scene.view, self.scene.files)
+        self.query_one("#counts").styles.height = 1 + (len(opened.refs) if opened else 0)
+        self.set_class(opened is not None and opened.b is not None, "-pair")
+        if task_id and not any(row.key[0] == task_id for row in chosen(self._rows, self.filter, self.words)):
+            self.filter = Show.ALL
+            self._end_search()
+        self._show_rows()
+        if task_id:
+            self._list.go_to_task(task_id)
+            self._show_detail()
+        self.call_after_refresh(self._show_detail)  # another list is wider or narrower
+        self.refresh_bindings()
 
     def show_scene(self, scene: Scene) -> None:
         """New verdicts change their lines; lines come and go only when the problems do."""
+        if self.opened is not None:
+            return
         rows = rows_of(scene.view, scene.files)
-        if rows != self._rows:
+        if rows != self._rows or not rows:
             self._rows = rows
             self._show_rows()
 
     def _show_rows(self) -> None:
-        fitting = {_option_id(row): row for row in chosen(self._rows, self.filter, self.words)}
-        if list(fitting) != list(self._shown):
-            self._shown = fitting
-            self._refill()
-        else:
-            problems, before = self.query_one(OptionList), self._shown
-            self._shown = fitting
-            for key, row in fitting.items():
-                if row != before[key]:
-                    problems.replace_option_prompt(key, row_content(row, self._wide, key == self._marked))
+        roomy = self.size.width >= ROOMY
+        self.set_class(roomy, "-roomy")
+        wide = roomy or self.has_class("-wide") and not self.has_class("-pair")
+        self._list.show(chosen(self._rows, self.filter, self.words), wide)
+        self._title_list()
         self.query_one("#counts", Panel).refresh()
         self._show_detail()
 
-    @property
-    def _wide(self) -> bool:
-        return self.has_class("-wide")
+    def _title_list(self) -> None:
+        at, count = self._list.highlighted, len(self._list.rows)
+        checkpoint = self.scene.view.score.checkpoint if self.scene.view.score else self.scene.files.checkpoint
+        name = "AB problem" if self.opened and self.opened.b else checkpoint if not self.opened else ""
+        self._list.border_title = Content(name or "problems")
+        self._list.border_subtitle = f"{(at or 0) + 1} of {count}" if count else "none"
 
-    def _refill(self) -> None:
-        problems = self.query_one(OptionList)
-        at = self._kept
-        problems.clear_options()
-        self._marked = ""
-        problems.add_options(Option(row_content(row, self._wide, False), id=key) for key, row in self._shown.items())
-        if self._shown:
-            keys = list(self._shown)
-            problems.highlighted = keys.index(at) if at in self._shown else 0
-
-    def _row(self) -> Row | None:
-        at = self.query_one(OptionList).highlighted
-        rows = list(self._shown.values())
-        return rows[at] if at is not None and at < len(rows) else None
+    def _heading(self, width: int, height: int) -> Content:
+        labels = self.opened.labels if self.opened else ()
+        return heading_content(labels, self._rows, self.filter, self.words, width)
 
     def _show_detail(self) -> None:
-        row, width = self._row(), self._detail_width
-        if row is not None and (row, width) == (self._detail, self._detail_at):
-            return
-        same = row is not None and self._detail is not None and row.key == self._detail.key
-        self.query_one("#detail", Static).update(detail_content(row, width) if row else self._nothing())
-        self._detail, self._detail_at, self._shown_at = row, width, monotonic()
-        if row is not None:
-            self._kept = _option_id(row)
-        if not same:
-            self.query_one("#detail-side", VerticalScroll).scroll_home(animate=False)
+        row, look = self._list.row, self._look()
+        state = (row, look) if row else (self.opened, self.scene, self._reading)
+        self._pane.border_title = "" if look.view is View.PROGRAM or row is None else str(look.view)
+        self._pane.follow(state, row.key if row else None, lambda: self._blocks(row, look))
 
-    @property
-    def _detail_width(self) -> int:
-        return self.query_one("#detail-side").scrollable_content_region.width or 80
+    def _blocks(self, row: Row | None, look: Look) -> Blocks:
+        if row is None:
+            return empty_blocks(self.scene, self.opened, self._reading, bool(self._rows))
+        return detail_blocks(row, look) if row.b is None else pair_blocks(row, look, self._pane.room)
 
-    def _nothing(self) -> Content:
-        if self.scene.files.fault:
-            return Content.styled(f"✗ {self.scene.files.fault}", "$text-error")
-        if self._rows:
-            return Content.assemble("No problem fits. ", ("f", "bold $accent"), " changes the filter, ",
-                                    ("/", "bold $accent"), " the words.")
-        return Content.assemble("No problems yet: they appear when a run has loaded them.\n",
-                                ("1", "bold $accent"), " goes to Train, where ", ("s", "bold $accent"), " starts one.")
+    def _look(self) -> Look:
+        row = self._list.row
+        reruns = self._by_hand.reruns(self._refs(), row) if row else ()
+        return Look(self.view, reruns, hint_of(self.scene, self.opened))
 
-    def _counts(self, width: int, height: int) -> Content:
-        number = counts(self._rows)
-        parts = [Content.styled(f"{GLYPHS[status]} {number[status]} {status}", STATUS_STYLES[status])
-                 for status in Status if number[status] or status in (Status.PASSED, Status.FAILED)]
-        checkpoint = self.scene.view.score.checkpoint if self.scene.view.score else self.scene.files.checkpoint
-        if checkpoint:
-            parts.append(Content.styled(checkpoint, "$text-muted"))
-        showing = [] if self.filter is Show.ALL else [self.filter.value]
-        showing += [f"“{self.words}”"] if self.words else []
-        if showing:
-            parts.append(Content.styled(f"showing {len(self._shown)}: {', '.join(showing)}", "bold $text-accent"))
-        return Content.assemble(" ", Content("   ").join([Content(f"{len(self._rows)} problems"), *parts]))
+    def _refs(self) -> list[EvaluationRef]:
+        return refs_of(self.scene, self.opened, cast("SofttuneApp", self.app).runs)
+
+    def copy_text(self) -> tuple[str, str] | None:
+        """The problem: task, verdict, program, traceback."""
+        row = self._list.row
+        return (row.key[0], problem_text(row)) if row else None
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the problem that the cursor is on."""
-        self._mark(event.option_id or "")
-        wait = self._shown_at + SHORTEST_INTERVAL - monotonic()
-        if wait <= 0:
-            self._show_detail()
-        elif self._later is None:
-            self._later = self.set_timer(wait, self._show_highlighted)
-
-    def _show_highlighted(self) -> None:
-        self._later = None
-        self._show_detail()
-
-    def _mark(self, key: str) -> None:
-        """Move the cursor's sign to another line."""
-        before, self._marked = self._marked, key
-        for changed in {before, key} & set(self._shown):
-            prompt = row_content(self._shown[changed], self._wide, changed == key)
-            self.query_one(OptionList).replace_option_prompt(changed, prompt)
+        self._title_list()
+        self._pane.soon(self._show_detail)
+        self.refresh_bindings()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Go into the detail, to scroll it."""
-        self.query_one("#detail-side").focus()
+        self._pane.focus()
+
+    def action_step(self, lines: int) -> None:
+        """Move the cursor by whole problems, from wherever the focus is."""
+        self._list.step(lines)
+
+    def action_move(self, lines: int) -> None:
+        """Move in what has the focus."""
+        if self._pane.has_focus:
+            self._pane.scroll_relative(y=lines, animate=False)
+        else:
+            self._list.step(lines)
+
+    def action_failure(self, direction: int) -> None:
+        """Go to the nearest failed problem in a direction, round the end where need be."""
+        said = self._list.go_to_failure(direction)
+        if said:
+            self.notify(said, timeout=2)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search while typing."""
@@ -199,44 +227,65 @@ class ProblemsScreen(RunScreen):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the search and go on in the list."""
-        self.query_one(OptionList).focus()
+        self._list.focus()
 
     def action_next_filter(self) -> None:
         """Go to the next filter of the cycle."""
-        self.filter = self.filter.following
+        self.filter = self.filter.following(self.opened is not None and self.opened.b is not None)
         self._show_rows()
+
+    def action_next_view(self) -> None:
+        """Go to the next view of the cycle."""
+        self.view = self.view.following(self.opened is not None and self.opened.b is not None)
+        self._show_detail()
 
     def action_search(self) -> None:
         """Open the search field."""
         self.add_class("-searching")
         self.query_one(Input).focus()
 
+    def _end_search(self) -> None:
+        self.remove_class("-searching")
+        self.query_one(Input).value = self.words = ""
+
     def action_back(self) -> None:
-        """End the search; back to the list."""
-        if self.query_one(Input).has_focus or (self.words and self.query_one(OptionList).has_focus):
-            self.remove_class("-searching")
-            self.query_one(Input).value = ""
-        self.query_one(OptionList).focus()
+        """End the search; back to the list; back to the followed run."""
+        if self.query_one(Input).has_focus or (self.words and self._list.has_focus):
+            self._end_search()
+        elif self._list.has_focus and self.opened is not None:
+            self.action_follow()
+        self._list.focus()
 
-    def action_step(self, lines: int) -> None:
-        """Move the cursor by whole problems, from wherever the focus is."""
-        problems = self.query_one(OptionList)
-        if self._shown:
-            at = (problems.highlighted if problems.highlighted is not None else -1) + lines
-            problems.highlighted = min(len(self._shown) - 1, max(0, at))
+    def action_follow(self) -> None:
+        """Show the followed run again."""
+        self.workers.cancel_group(self, "read")
+        self._reading = False
+        self._take_opened(None)
 
-    def action_failure(self, direction: int) -> None:
-        """Go to the nearest failed problem in a direction."""
-        problems = self.query_one(OptionList)
-        rows = list(self._shown.values())
-        at = problems.highlighted if problems.highlighted is not None else -1
-        order = range(at + 1, len(rows)) if direction > 0 else range(at - 1, -1, -1)
-        found = next((index for index in order if rows[index].status is Status.FAILED), None)
-        if found is None:
-            self.notify("no failed problem further " + ("down" if direction > 0 else "up"), timeout=2)
-        else:
-            problems.highlighted = found
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only a completion can be run, and only an opened evaluation be left."""
+        if action == "follow":
+            return self.opened is not None
+        if action in ("rerun", "edit") and self.is_mounted:
+            row = self._list.row
+            return row is not None and any(one.state.completion is not None for one in row.attempts)
+        return True
 
+    def action_rerun(self) -> None:
+        """Run the completions on the page again."""
+        row = self._list.row
+        if row is not None:
+            self._by_hand.rerun(self._refs(), row)
 
-def _option_id(row: Row) -> str:
-    return f"{row.key[0]}#{row.key[1]}"
+    def action_edit(self) -> None:
+        """Edit a completion in a scratch copy."""
+        row = self._list.row
+        if row is None:
+            return
+        scratch = self._by_hand.scratch(self._refs(), row)
+        if isinstance(scratch, str):
+            self.notify(scratch, title="it cannot be run", severity="warning", markup=False)
+            return
+        screen = ScratchScreen(scratch)
+        screen.scene = self.scene
+        self.app.push_screen(screen)
