@@ -6,6 +6,7 @@ import difflib
 import json
 import types
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +53,61 @@ def parse_config(text: str, source: str = "config.yml") -> Config:
     return _validate(_parse_yaml(text, source, places, faults), places, faults, source)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a text of settings says, before it is validated.
+
+    `values` are by section and key, as YAML has them; `faults` are what is wrong with the text itself.
+    """
+
+    values: dict[str, Any]
+    places: dict[str, Place]
+    faults: tuple[Fault, ...]
+    source: str
+
+
+def read_settings(text: str, source: str = DEFAULT_CONFIG_FILE) -> Reading:
+    """Read YAML text as far as it can be read; what is wrong with it is in the result."""
+    places: dict[str, Place] = {}
+    faults: list[Fault] = []
+    values = _parse_yaml(text, source, places, faults)
+    return Reading(values, places, tuple(faults), source)
+
+
+def setting_faults(values: dict[str, Any], places: dict[str, Place] | None = None, source: str = "") -> list[Fault]:
+    """Every fault of some settings (by section and key); none where they make a Config."""
+    try:
+        _validate(values, places or {}, [], source)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
 def render_config(config: Config) -> str:
     """The settings as YAML, every key with its help, range and unit as a comment."""
     lines = ["# softtune's settings; `softtune train --set section.key=value` changes one for a single run.", ""]
     for name in Config.model_fields:
         section: Section = getattr(config, name)
-        lines += [f"# {(type(section).__doc__ or '').rstrip('.')}", f"{name}:"]
-        for key, field in type(section).model_fields.items():
-            note = _range_note(field)
-            lines += [f"  # {field.description}", *([f"  # {note}"] if note else [])]
-            lines.append(f"  {key}: {_yaml_value(getattr(section, key))}")
+        lines += [section_comment(name), f"{name}:"]
+        for key in type(section).model_fields:
+            lines += [f"  {line}" for line in setting_lines(name, key, getattr(section, key))]
         lines.append("")
     return "\n".join(lines)
 
 
-def _yaml_value(value: Any) -> str:
+def section_comment(name: str) -> str:
+    """The comment above a section of the file."""
+    return f"# {(section_class(name).__doc__ or '').rstrip('.')}"
+
+
+def setting_lines(section: str, key: str, value: Any) -> list[str]:
+    """One setting as lines of the file, not indented: its help, its range and unit, then the value."""
+    field = section_class(section).model_fields[key]
+    note = range_note(field)
+    return [f"# {field.description}", *([f"# {note}"] if note else []), f"{key}: {yaml_value(value)}"]
+
+
+def yaml_value(value: Any) -> str:
     """One value on one line of YAML."""
     if isinstance(value, list) or (isinstance(value, str) and not value.isprintable()):
         # JSON is YAML too and keeps "\n" readable; it leaves DEL bare, which YAML does not allow.
@@ -96,7 +137,8 @@ def allowed_values(field: FieldInfo) -> str:
     return ", ".join(words) + (", or null" if type(None) in parts else "")
 
 
-def _range_note(field: FieldInfo) -> str:
+def range_note(field: FieldInfo) -> str:
+    """Range and unit of a field, as its comment in the file has them; "" where there is nothing to say."""
     extra = field.json_schema_extra
     unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
     plain = {"text", "true or false", "text, or null", "text, not empty", "a list of non-empty texts"}
@@ -201,12 +243,12 @@ def _fault(error: dict[str, Any], places: dict[str, Place], source: str) -> Faul
     if error["type"] == "extra_forbidden":
         return Fault(place, line, key, "an unknown key", _suggestion(path))
     section = Config.model_fields.get(path[0]) if path else None
-    if section is not None and len(path) == 2 and path[1] not in _section_class(path[0]).model_fields:
+    if section is not None and len(path) == 2 and path[1] not in section_class(path[0]).model_fields:
         return Fault(place, line, key, "an unknown key", _suggestion(path))
     if len(path) < 2:
         wanted = "allowed: a section with indented `key: value` lines"
         return Fault(place, line, key, _shown(error.get("input")), wanted)
-    field = _section_class(path[0]).model_fields[path[1]]
+    field = section_class(path[0]).model_fields[path[1]]
     return Fault(place, line, key, _shown(error.get("input")), f"allowed: {allowed_values(field)}")
 
 
@@ -216,7 +258,8 @@ def _shown(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) else repr(value)[:80]
 
 
-def _section_class(name: str) -> type[Section]:
+def section_class(name: str) -> type[Section]:
+    """The model of a section."""
     section = Config.model_fields[name].annotation
     assert isinstance(section, type) and issubclass(section, Section)
     return section
@@ -224,13 +267,13 @@ def _section_class(name: str) -> type[Section]:
 
 def _suggestion(path: list[str]) -> str:
     """The nearest key in the same section, else the same key in another section, else what the section has."""
-    names = list(Config.model_fields) if len(path) == 1 else list(_section_class(path[0]).model_fields)
-    elsewhere = [f"{s}.{path[-1]}" for s in Config.model_fields if path[-1] in _section_class(s).model_fields]
+    names = list(Config.model_fields) if len(path) == 1 else list(section_class(path[0]).model_fields)
+    elsewhere = [f"{s}.{path[-1]}" for s in Config.model_fields if path[-1] in section_class(s).model_fields]
     near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {'.'.join([*path[:-1], near[0]])}?"
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
-    everywhere = {k: f"{s}.{k}" for s in Config.model_fields for k in _section_class(s).model_fields}
+    everywhere = {k: f"{s}.{k}" for s in Config.model_fields for k in section_class(s).model_fields}
     far = difflib.get_close_matches(path[-1], list(everywhere), n=1, cutoff=0.75)
     return f"did you mean {everywhere[far[0]]}?" if far else f"allowed: {', '.join(names)}"
