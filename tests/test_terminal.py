@@ -93,7 +93,8 @@ def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: P
     assert engine_state(tmp_path) == "running"
     terminal.type("clear", "Enter", f"{SOFTTUNE}", "Enter")
     (run,) = (tmp_path / "runs").iterdir()
-    terminal.wait_for(lambda screen: run.name in screen and "training" in screen and bool(BRAILLE.search(screen)))
+    name = run.name[11:]  # the header leaves the date out where a number needs its place
+    terminal.wait_for(lambda screen: name in screen and "training" in screen and bool(BRAILLE.search(screen)))
     terminal.type("x")
     terminal.wait_for(lambda screen: "checkpoint" in screen and "top" in screen)
     terminal.type("y")
@@ -101,3 +102,55 @@ def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: P
     wait_for_state(tmp_path, "stopped")
     assert (run / "checkpoints" / "last.pt").exists()
     terminal.type("q")
+
+
+def test_a_session_from_the_config_to_the_failures(terminal: Terminal, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Keys alone, in the order in which a user takes them: edit, write, start, watch, step through, compare, look."""
+    settings = tmp_path / "prompt_tuning.yml"
+    settings.write_text(
+        f"# mine\nmodel: {{name: {tiny_model_folder}}}\nhardware: {{device: cpu}}\n"
+        "dataset: {max_samples: 12, max_length: 2048}\n"
+        "training:\n  num_epochs: 9  # too many\n  warmup_steps: 0\ninference: {max_new_tokens: 12}\n"
+    )
+    terminal.type(f"{SOFTTUNE}", "Enter")
+    terminal.wait_for("starts training")
+    terminal.type("4")
+    terminal.wait_for("num_epochs")
+    terminal.type("/", "num_epochs", "Enter")
+    terminal.wait_for("passes over the training problems")
+    terminal.type("Enter")
+    terminal.type("BSpace")
+    terminal.type("2", "Enter")
+    terminal.wait_for("+   num_epochs: 2")
+    terminal.type("w")
+    terminal.wait_for("as saved")
+    assert "  num_epochs: 2  # too many\n" in settings.read_text()
+    terminal.type("s")
+    terminal.wait_for("epoch 2/2")
+    terminal.wait_for("✓ finished")
+    terminal.type("3")
+    terminal.wait_for("12 problems")
+    terminal.type("n")
+    failed = terminal.wait_for("▸✗")
+    terminal.type("n")
+    terminal.wait_for(lambda screen: "▸✗" in screen and screen != failed)
+    terminal.type("d")
+    terminal.wait_for("canonical solution")
+    terminal.type("r")  # the sandbox, through the real workbench
+    terminal.wait_for("rerun")
+    terminal.type("2")
+    terminal.wait_for("epoch_0002")
+    terminal.type("E")  # scores last.pt, which training left unscored
+    terminal.wait_for("minutes")
+    terminal.type("y")
+    terminal.wait_for(lambda screen: screen.count("0.000      0.000") == 2)
+    terminal.type("Space", "j", "Space", "c")
+    terminal.wait_for("the same problems pass")
+    terminal.type("5")
+    terminal.wait_for("base model")
+    terminal.type("e", "def double(x):", "Enter")
+    terminal.wait_for("def double(x):")
+    terminal.type("F5")  # both panes stream from the tiny model
+    terminal.wait_for(lambda screen: screen.count("tokens/s") == 2)
+    terminal.type("Escape", "q")
+    terminal.wait_for("$")

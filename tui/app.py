@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -67,8 +68,6 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
     CSS_PATH = "app.tcss"
     TITLE = "softtune"
     DEFAULT_MODE = "train"
-    COMMAND_PALETTE_BINDING = "colon"
-    COMMAND_PALETTE_DISPLAY = ":"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "show_screen('train')", "Train", id="app.train", show=False,
                 tooltip="the run: plots, figures, log"),
@@ -82,6 +81,8 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
                 tooltip="complete a prompt of your own, with and without a soft prompt"),
         Binding("y", "copy", "copy", id="app.copy",
                 tooltip="copy what this screen is about, to the clipboard and to a file"),
+        Binding("colon", "command_palette", "palette", key_display=":", id="app.palette", show=False,
+                tooltip="find a command by its name"),
         Binding("T", "choose_theme", "theme", key_display="T", id="app.theme", tooltip="choose another theme"),
         Binding("question_mark", "help", "help", key_display="?", id="app.help", tooltip="the keys of this screen"),
         Binding("q", "quit", "quit", id="app.quit",
@@ -135,7 +136,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Textual's way to the terminal: only what has changed goes on."""
-        if self._batch_count == 0:  # what is batched is not written, so it must not count as being there
+        if self._running and not self._batch_count:  # else it is not written, and must not count as being there
             renderable = self._cells.trimmed(screen, renderable)
         super()._display(screen, renderable)
 
@@ -203,6 +204,13 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
                 screen.take(scene)
         if _possible(scene) != _possible(before):
             self.refresh_bindings()
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that was typed ahead of the field that it is for (over a slow line) goes into it, not to a binding."""
+        focused = self.focused
+        if event.is_printable and focused is not None and focused.check_consume_key(event.key, event.character):
+            event.prevent_default()
+            focused.post_message(events.Key(event.key, event.character))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Pausing and stopping need a run that is being worked on, starting needs none; one does not go to the screen
@@ -279,7 +287,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         try:
             active = engine.active_run(self._runs)
             if active is not None:
-                raise SofttuneError(f"{active.folder.run_id} is being worked on", "wait until it ends, or stop it first")
+                raise SofttuneError(f"{active.folder.run_id} is being worked on", "wait for its end, or stop it first")
             link = engine.resume(self.link.folder, self._again)
         except SofttuneError as error:
             self._tell(error)

@@ -53,7 +53,7 @@ def log_axis(low: float, high: float, at_most: int) -> Axis:
     powers = range(math.floor(low), math.ceil(high) + 1)
     for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1,)):
         values = [factor * 10.0**power for power in powers for factor in factors]
-        inside = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]
+        inside = [value for value in values if value > 0 and low - 1e-9 <= math.log10(value) <= high + 1e-9]
         if len(inside) <= at_most:
             break
     if len(inside) < 3:  # less than a factor of two or so: round values in equal steps say more

@@ -19,6 +19,7 @@ from tui.checkpoint_table import CheckpointTable
 from tui.formatting import counted
 from tui.screens.base import RunScreen
 from tui.visible import visible, visible_line
+from tui.widgets.field import Field
 from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class CheckpointBrowser(RunScreen):
         """Counts, a scoring that goes on, filter, table."""
         yield Panel("checkpoint-status")
         yield Panel("checkpoint-job")
-        yield Input(placeholder="words to look for", id="checkpoint-filter")
+        yield Field(placeholder="words to look for", id="checkpoint-filter")
         yield CheckpointTable("checkpoint-table")
         yield Static(id="checkpoint-empty")
 
@@ -168,19 +169,19 @@ class CheckpointBrowser(RunScreen):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter and go on in the table."""
-        self.query_one(CheckpointTable).focus()
+        self.set_focus(self.query_one(CheckpointTable))
 
     def action_filter(self) -> None:
         """Open the filter."""
         self.add_class("-filtering")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def action_back(self) -> None:
         """End the filter; back to the table."""
         self.remove_class("-filtering")
         self.query_one(Input).value = self.words = ""
         self._show_rows()  # a table without rows is hidden, and could not take the focus
-        self.query_one(CheckpointTable).focus()
+        self.set_focus(self.query_one(CheckpointTable))
 
     def action_sort(self) -> None:
         """Ask for the column."""

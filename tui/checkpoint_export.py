@@ -20,6 +20,7 @@ from tui.catalogue import CheckpointRow
 from tui.checkpoint_dialogs import key_line
 from tui.checkpoint_questions import called
 from tui.visible import visible, visible_line
+from tui.widgets.field import Field
 from tui.workbench import Workbench
 
 Format = Literal["peft", "merged"]
@@ -57,7 +58,7 @@ class ExportDialog(ModalScreen[None]):
             yield Static(Content.assemble(("Export ", "bold"), (called(self._row), "bold $text-accent")))
             yield OptionList(*(Option(self._format(form), id=form) for form in FORMATS))
             yield Static(Content.styled("into a new or empty folder", "$text-muted"), classes="keys")
-            yield Input(default_folder(self._row, "peft"), id="checkpoints-folder")
+            yield Field(default_folder(self._row, "peft"), id="checkpoints-folder")
             yield Static(id="checkpoints-outcome")
             yield Static(id="checkpoints-keys", classes="keys")
 

@@ -19,6 +19,7 @@ from tui.config_form import Form, open_form
 from tui.config_words import fault_words, faults_content, row_state, state_content
 from tui.screens.base import RunScreen
 from tui.visible import visible_line
+from tui.widgets.field import Field
 from tui.widgets.panel import Panel
 from tui.widgets.setting_aside import PANES, SettingAside
 from tui.widgets.setting_list import SettingList
@@ -55,7 +56,7 @@ class FormScreen(RunScreen):
         yield Static(id="config-faults", markup=False)
         with Horizontal(id="config-body"):
             with Vertical(id="config-form"):
-                yield Input(placeholder="words in a name or its help", id="config-search", compact=True)
+                yield Field(placeholder="words in a name or its help", id="config-search", compact=True)
                 yield SettingList("config-list")
             yield SettingAside("config-side")
 
@@ -245,7 +246,7 @@ class FormScreen(RunScreen):
     def action_search(self) -> None:
         """Open the search field."""
         self.add_class("-config-searching")
-        self.query_one("#config-search", Input).focus()
+        self.set_focus(self.query_one("#config-search", Input))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search while typing."""
@@ -253,7 +254,7 @@ class FormScreen(RunScreen):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the search and go on in the rows."""
-        self.settings.focus()
+        self.set_focus(self.settings)
 
     async def action_back(self) -> None:
         """Leave the open field as it was before; else end the search."""
@@ -262,7 +263,7 @@ class FormScreen(RunScreen):
             return
         self.remove_class("-config-searching")
         self.query_one("#config-search", Input).value = ""
-        self.settings.focus()
+        self.set_focus(self.settings)
 
     @property
     def panes(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ not reach it. Everything between the two goes through the run folder.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,12 +35,19 @@ def engine_command(folder: RunFolder) -> list[str]:
     return [sys.executable, "-P", "-m", "core", "train", "--queued", folder.run_id]
 
 
+def resume_command(folder: RunFolder) -> list[str]:
+    """The real engine, going on with a run that was stopped or has died."""
+    return [sys.executable, "-P", "-m", "core", "train", "--resume", folder.run_id]
+
+
 @dataclass(frozen=True)
 class Condition:
     """What the machine knows of a run's process, beyond what its events say."""
 
     state: State
     reason: str = ""
+    pid: int | None = None
+    """The engine's process, where it is at work on this machine."""
 
     @property
     def active(self) -> bool:
@@ -53,10 +61,15 @@ class RunLink:
     Args:
         folder: the run.
         process: the engine, where this UI started it; kept so that it can be reaped.
+        again: whether that engine goes on with a run that had ended.
     """
 
-    def __init__(self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None, again: bool = False
+    ) -> None:
         self.folder = folder
+        self.awaited = again
+        """Whether run.json still tells of the engine before this one."""
         self._tail = EventTail(Path(folder.events_file))
         self._process = process
 
@@ -92,10 +105,13 @@ class RunLink:
         """Whether the engine lives. Reaps an engine that this UI started and that has ended."""
         exit_status = self._process.poll() if self._process else None
         summary = summarize(self.folder)
-        if exit_status is not None and summary.state in ACTIVE:
+        self.awaited = self.awaited and summary.state not in ACTIVE and exit_status != 0
+        if self.awaited and exit_status is None:
+            return Condition("queued")
+        if exit_status is not None and (summary.state in ACTIVE or self.awaited):
             # It ended before it could write down that it began, so `judge` would still call it queued.
             return Condition("crashed", f"the engine ended with exit status {exit_status}")
-        return Condition(summary.state, summary.reason)
+        return Condition(summary.state, summary.reason, _local_pid(summary))
 
     def send(self, command: Command) -> None:
         """Ask the engine to pause, resume or stop.
@@ -130,15 +146,33 @@ def start(config: Config, name: str, runs: Path = RUNS, command: EngineCommand =
         SofttuneError: the folder cannot be made or the engine cannot be started.
     """
     folder = create_run(config, name, runs)
+    return RunLink(folder, _spawn(folder, command))
+
+
+def resume(folder: RunFolder, command: EngineCommand = resume_command) -> RunLink:
+    """Start an engine, detached, that goes on with a run from its last checkpoint.
+
+    Raises:
+        SofttuneError: the engine cannot be started.
+    """
+    return RunLink(folder, _spawn(folder, command), again=True)
+
+
+def _spawn(folder: RunFolder, command: EngineCommand) -> subprocess.Popen[bytes]:
     try:
         with open(folder.engine_log, "ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 close_fds=True,
             )
     except OSError as error:
         raise SofttuneError(f"the engine cannot be started: {error}", "`softtune train` may show more") from None
-    return RunLink(folder, process)
+
+
+def _local_pid(summary: RunSummary) -> int | None:
+    record = summary.record
+    local = record is not None and summary.state in ACTIVE and record.host == socket.gethostname()
+    return record.pid if record is not None and local else None
 
 
 def active_run(runs: Path = RUNS) -> RunSummary | None:

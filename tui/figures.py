@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from textual.content import Content
 
 from core.contract.events import Memory, Score
 from core.contract.statistics import wilson_interval
 from tui.follower import Scene
-from tui.formatting import data_size, duration, figure, rate, small_percent
+from tui.formatting import clock_time, data_size, duration, figure, rate, small_percent
+from tui.hardware import Reading
+from tui.overlays import OtherRun
 from tui.run_view import RunView
 from tui.visible import visible_line
 
 LABEL_WIDTH = 16
-_TWO_COLUMNS = 74
+COLUMN_WIDTH = 37
+"""Cells that a label with its value takes."""
+
+_MOST_COLUMNS = 4
 _WIDE_TABLE = 62
 
 Pair = tuple[str, str]
 
 
-def now_panel(scene: Scene, width: int, height: int) -> Content:
-    """The figures of this moment, most important first; what has no room at the end is left out."""
+def now_panel(
+    scene: Scene, width: int, height: int, *, now: float | None = None, reading: Reading | None = None,
+    cursor: float | None = None, others: Sequence[OtherRun] = (),
+) -> Content:
+    """The figures of this moment, most important first; what has no room at the end is left out.
+
+    Args:
+        scene: the run.
+        width: cells.
+        height: lines.
+        now: seconds since the epoch, for the time that is left.
+        reading: what the machine says.
+        cursor: a step whose values come first.
+        others: runs that are laid over this one.
+    """
     view = scene.view
-    pairs = [*_losses(view), *_pace(view), *_memory(view), *_setup(view)]
+    pairs = [*_at_cursor(view, cursor), *_losses(view), *_others(others), *_pace(scene, now), *_machine(reading),
+             *_memory(view, reading is not None and reading.process_memory is not None), *_setup(view)]
     table = score_table(view, width)
+    if table and height < len(table) + 2 and cursor is not None:
+        table = []  # what is being read comes first where there is no room for both
     room = height - (len(table) + 1 if table else 0)
     lines = _columns(pairs, width, max(1, room))
     if table:
@@ -31,19 +55,48 @@ def now_panel(scene: Scene, width: int, height: int) -> Content:
 
 
 def _columns(pairs: list[Pair], width: int, height: int) -> list[Content]:
-    if width < _TWO_COLUMNS:
-        return [_pair(pair, width) for pair in pairs[:height]]
-    rows = min(height, (len(pairs) + 1) // 2)
-    half = width // 2
-    left, right = pairs[:rows], pairs[rows: 2 * rows]
-    right += [("", "")] * (len(left) - len(right))
-    return [Content.assemble(_pair(a, half).pad_right(max(0, half - _pair(a, half).cell_length)), _pair(b, half))
-            for a, b in zip(left, right, strict=True)]
+    """Pairs one below the other, in as many columns as have room."""
+    across = max(1, min(width // COLUMN_WIDTH, _MOST_COLUMNS))
+    rows = min(height, -(-len(pairs) // across))
+    cells = width // across
+    lines = [[_pair(pair, cells - 1) for pair in pairs[row: rows * across: rows]] for row in range(rows)]
+    return [Content("").join([*(cell.pad_right(max(0, cells - cell.cell_length)) for cell in line[:-1]), line[-1]])
+            for line in lines]
 
 
 def _pair(pair: Pair, width: int) -> Content:
     label, value = pair
     return Content.assemble((f"{label:<{LABEL_WIDTH}}", "$text-muted"), (value, "bold")).truncate(width, ellipsis=True)
+
+
+def _at_cursor(view: RunView, cursor: float | None) -> list[Pair]:
+    """The step that is read, and its losses."""
+    if cursor is None:
+        return []
+    an_epoch = view.plan.steps_per_epoch if view.plan else 0
+    epoch = f", epoch {math.ceil(cursor / an_epoch)}" if an_epoch > 0 and cursor > 0 else ""
+    pairs = [("at the cursor", f"step {cursor:,.0f}{epoch}")]
+    curves = (("  train", view.train_loss), ("  smoothed", view.smooth_loss), ("  held-out", view.heldout_loss))
+    for name, curve in curves:
+        point = curve.at(cursor)
+        if point is not None:
+            elsewhere = f"  (step {point[0]:,.0f})" if point[0] != cursor else ""
+            pairs.append((name, figure(point[1]) + elsewhere))
+    return pairs
+
+
+def _others(others: Sequence[OtherRun]) -> list[Pair]:
+    """The legend of what is laid over the plots, with the value to compare."""
+    return [(f"{other.letter} held-out", f"{figure(other.best)}  {visible_line(other.name)}") for other in others]
+
+
+def _machine(reading: Reading | None) -> list[Pair]:
+    if reading is None:
+        return []
+    pairs = [("GPU", reading.gpu_words)] if reading.gpu_words else []
+    engine = [data_size(reading.process_memory)] if reading.process_memory is not None else []
+    engine += [f"CPU {reading.process_cpu:.0f} %"] if reading.process_cpu is not None else []
+    return [*pairs, ("engine", ", ".join(engine))] if engine else pairs
 
 
 def _losses(view: RunView) -> list[Pair]:
@@ -62,25 +115,31 @@ def _losses(view: RunView) -> list[Pair]:
     return pairs
 
 
-def _pace(view: RunView) -> list[Pair]:
-    step = view.step
+def _pace(scene: Scene, now: float | None) -> list[Pair]:
+    step = scene.view.step
     if step is None:
         return []
+    left = scene.view.clock.left(now) if now is not None and scene.active and not scene.view.paused else None
+    ends = [("time left", f"{duration(left)}  (until {clock_time(now + left)})")] if now and left is not None else []
     return [
+        *ends,
         ("learning rate", rate(step.learning_rate)),
         ("gradient norm", figure(step.grad_norm, 2)),
         ("speed", f"{step.tokens_per_second:,.0f} tokens/s"),
     ]
 
 
-def _memory(view: RunView) -> list[Pair]:
+def _memory(view: RunView, measured: bool) -> list[Pair]:
+    """Memory as the engine told it; its process is left out where that is measured here and now."""
     if view.step is None:
         return []
     memory = view.step.memory
     name = "GPU memory" if memory.device == "cuda" else "engine memory"
-    pairs = [(name, f"{data_size(memory.allocated)} of {data_size(memory.total)}"), ("peak", data_size(memory.peak))]
+    pairs = [(name, memory_values(memory)), ("peak", data_size(memory.peak))]
     if memory.device == "cuda":
-        pairs += [("reserved", data_size(memory.reserved)), ("process", data_size(memory.process))]
+        pairs.append(("reserved", data_size(memory.reserved)))
+        if not measured:
+            pairs.append(("process", data_size(memory.process)))
     return pairs
 
 
@@ -161,4 +220,5 @@ def bar_content(share: float, width: int) -> Content:
 
 def memory_values(memory: Memory) -> str:
     """The lower edge of the memory plot."""
-    return f"{data_size(memory.allocated)} of {data_size(memory.total)}"
+    total = f" of {data_size(memory.total)}" if memory.total > 0 else ""
+    return data_size(memory.allocated) + total

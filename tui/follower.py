@@ -5,11 +5,13 @@ It runs in a worker thread and touches no widget; a test calls it directly.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core.contract.config import Config
 from core.contract.errors import SofttuneError
 from core.contract.runs import RunFolder
 from tui.engine import Condition, RunLink
@@ -18,6 +20,9 @@ from tui.run_view import RunView, advance
 
 CONDITION_SECONDS = 1.0
 """How often the process is looked at, and files other than the events."""
+
+SHOW_SECONDS = 0.8
+"""A log that takes longer to read is shown in between: drawing it after every part would take as long again."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,17 @@ class Scene:
     unreadable: int = 0
     fault: str = ""
     """Why the events cannot be read."""
+    config: Config | None = None
+    """The run's settings, where they can be read."""
+    has_last: bool = False
+    """Whether there is a checkpoint that training can go on from."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run has ended before its time and can be gone on with."""
+        if self.condition is None or self.condition.active or not self.has_last:
+            return False
+        return (self.view.outcome or self.condition.state) in ("stopped", "failed", "crashed")
 
     @property
     def active(self) -> bool:
@@ -48,6 +64,8 @@ class Follower:
         self.scene = Scene(run_id=link.run_id)
         self._looked_at = 0.0
         self._stamp: tuple[float, ...] = ()
+        self._asked_config = False
+        self._begins_again = link.awaited
 
     def poll(self) -> Scene:
         """The scene by now; the same object when nothing has changed."""
@@ -66,20 +84,26 @@ class Follower:
         if condition != scene.condition:
             words = self.link.last_words() if condition.state == "crashed" else ""
             scene = replace(scene, condition=condition, last_words=words)
+        if self._begins_again and not self.link.behind:
+            self._begins_again = False  # all that the engine before had to say is read: its end is not this one's
+            scene = replace(scene, view=replace(scene.view, outcome="", phase="queued"))
         if look:
             self._looked_at = now
-            scene = self._with_files(scene)
+            scene = self._with_settings(self._with_files(scene))
         self.scene = scene
         return scene
 
     def _with_events(self, scene: Scene) -> Scene:
+        view, until = scene.view, time.monotonic() + SHOW_SECONDS
         try:
-            events = self.link.read()
+            while events := self.link.read():
+                view = advance(view, events)
+                if not self.link.behind or time.monotonic() > until:
+                    break
         except SofttuneError as error:
             return self.faulty(str(error))
-        if not events and self.link.unreadable == scene.unreadable and not scene.fault:
+        if view is scene.view and self.link.unreadable == scene.unreadable and not scene.fault:
             return scene
-        view = advance(scene.view, events)
         return replace(scene, view=view, unreadable=self.link.unreadable, fault="")
 
     def faulty(self, fault: str) -> Scene:
@@ -94,6 +118,18 @@ class Follower:
             return scene
         self._stamp = stamp
         return replace(scene, files=read_problem_files(self.link.folder))
+
+
+    def _with_settings(self, scene: Scene) -> Scene:
+        has_last = (Path(self.link.folder.checkpoints) / "last.pt").is_file()
+        config = scene.config
+        if config is None and not self._asked_config:
+            self._asked_config = True  # once: it does not change, and one that is broken now stays so
+            with contextlib.suppress(SofttuneError):
+                config = self.link.folder.read_config()
+        if (has_last, config) == (scene.has_last, scene.config):
+            return scene
+        return replace(scene, has_last=has_last, config=config)
 
 
 def _stamp(folder: RunFolder, split_known: bool) -> tuple[float, ...]:

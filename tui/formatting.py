@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 
 def duration(seconds: float | None) -> str:
@@ -15,6 +16,14 @@ def duration(seconds: float | None) -> str:
     if hours >= 24:
         return f"{hours // 24} d {hours % 24:02}:{minutes:02}"
     return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes:02}:{secs:02}"
+
+
+def clock_time(seconds: float, seconds_too: bool = False) -> str:
+    """"22:10", "22:10:04": the local time of day; "–" for what is no time."""
+    try:
+        return time.strftime("%H:%M:%S" if seconds_too else "%H:%M", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "–"
 
 
 def data_size(count: float) -> str:

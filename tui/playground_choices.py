@@ -21,6 +21,7 @@ from tui.playground_checkpoints import CheckpointFile
 from tui.playground_options import FIELDS, Options
 from tui.problem_files import Problem, ProblemFiles
 from tui.visible import visible_line
+from tui.widgets.field import Field
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Choose(ModalScreen[int]):
                                 " choose   ", ("esc", "bold $accent"), " back")
         with Vertical(classes="dialog playground-choice"):
             yield Static(Content.styled(self._title, "bold"))
-            yield Input(placeholder="words to look for", compact=True)
+            yield Field(placeholder="words to look for", compact=True)
             yield OptionList()
             yield Static(keys, classes="keys")
 
@@ -183,7 +184,7 @@ class OptionsForm(ModalScreen[Options]):
                 for field in FIELDS:
                     with Horizontal():
                         yield Static(field.name.replace("_", " "), classes="playground-label", markup=False)
-                        yield Input(field.shown(self._options), id=field.name, compact=True)
+                        yield Field(field.shown(self._options), id=field.name, compact=True)
                     yield Static(id=f"{field.name}-fault", classes="playground-fault")
             yield Static(id="playground-help")
             yield Static(keys, classes="keys")

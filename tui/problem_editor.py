@@ -7,12 +7,13 @@ from textual.events import Paste
 from textual.widgets import TextArea
 
 from tui.problem_scratch import StandIns
+from tui.widgets.field import KeysInOrder
 
 LONGEST_WRAPPED = 2_000
 """Characters of the longest line beyond which lines are not wrapped: every key would wrap it anew."""
 
 
-class CompletionEditor(TextArea):
+class CompletionEditor(KeysInOrder, TextArea):
     """A text area for code."""
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name for it

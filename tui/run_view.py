@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
-from tui.curves import Curve, Point, Smoother, smoothing_window
+from tui.curves import Curve, Smoother, smoothing_window
 from tui.log_lines import LogLine, log_line
-from tui.run_clock import RunClock
+from tui.run_clock import RECENT, RunClock
 
 LOG_LIMIT = 500
 """Log lines kept; a long run's older ones are in its events.jsonl."""
+
+NOTICE_LIMIT = 20
+"""Notices about settings that are kept."""
 
 Outcome = Literal["", "finished", "stopped", "failed"]
 ProblemKey = tuple[str, int]
@@ -74,6 +77,8 @@ class RunView:
     memory_reserved: Curve = _NO_CURVE
     memory_peak: Curve = _NO_CURVE
     smoother: Smoother = Smoother()
+    notices: tuple[ev.Notice, ...] = ()
+    """What the engine said about settings since it was last started."""
     log: tuple[LogLine, ...] = ()
     problems: Mapping[ProblemKey, ProblemState] = field(default_factory=lambda: MappingProxyType({}))
     events: int = 0
@@ -104,7 +109,9 @@ class _Draft:
     def __init__(self, view: RunView) -> None:
         self.view = view
         self.changes: dict[str, Any] = {}
-        self.points: defaultdict[str, list[Point]] = defaultdict(list)
+        self.points: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+        self.steps: list[ev.StepCompleted] = []
+        """Optimizer steps with nothing in between, which are taken in together: a long log is made of them."""
         self.lines: list[LogLine] = []
         self.problems: dict[ProblemKey, ProblemState] | None = None
         self.clock = view.clock
@@ -122,7 +129,9 @@ class _Draft:
 
     def add(self, curve: str, x: float, y: float) -> None:
         """Add a point to a curve."""
-        self.points[curve].append((x, y))
+        xs, ys = self.points[curve]
+        xs.append(x)
+        ys.append(y)
 
     def problem(self, key: ProblemKey, **fields: Any) -> None:
         """Change what is known of one problem."""
@@ -133,6 +142,11 @@ class _Draft:
     def take(self, event: Event) -> None:
         """Take in one event."""
         self.count += 1
+        if isinstance(event, ev.StepCompleted):
+            self.steps.append(event)
+            return
+        if self.steps:
+            self._take_steps()
         self.clock = self.clock.after(event)
         handler = _HANDLERS.get(type(event))
         if handler is not None:
@@ -141,11 +155,47 @@ class _Draft:
         if line is not None:
             self.lines.append(line)
 
+    def _take_steps(self) -> None:
+        """Take in the steps that wait, column by column."""
+        steps, self.steps = self.steps, []
+        for step in steps[-RECENT:]:  # all that the clock remembers of them
+            self.clock = self.clock.after(step)
+        self.steps_as_stage = steps[-1]
+        self.set(step=steps[-1], phase="training")
+        at = [step.step for step in steps]
+        losses = [step.loss for step in steps]
+        memories = [step.memory for step in steps]
+        for name, values in (
+            ("train_loss", losses), ("learning_rate", [step.learning_rate for step in steps]),
+            ("grad_norm", [step.grad_norm for step in steps]),
+            ("memory_allocated", [memory.allocated for memory in memories]),
+            ("memory_reserved", [memory.reserved for memory in memories]),
+            ("memory_peak", [memory.peak for memory in memories]),
+        ):
+            self._add_all(name, at, values)
+        if not math.isfinite(sum(losses)):
+            self.lines += [line for step in steps if (line := log_line(step))]
+        self._smooth(at, losses, smoothing_window(steps[-1].total_steps))
+
+    def _add_all(self, curve: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+        all_xs, all_ys = self.points[curve]
+        all_xs.extend(xs)
+        all_ys.extend(ys)
+
+    def _smooth(self, at: list[int], losses: list[float], window: int) -> None:
+        finite = [(step, loss) for step, loss in zip(at, losses, strict=True) if math.isfinite(loss)]
+        kept = [step for step, _ in finite]
+        self.smoother, means = self.smoother.add_all([loss for _, loss in finite], window)
+        self._add_all("smooth_loss", kept, means)
+        self._add_all("smooth_perplexity", kept, [math.exp(mean) if mean < 700 else math.inf for mean in means])
+
     def finished(self) -> RunView:
         """The new view."""
+        if self.steps:
+            self._take_steps()
         self._stage_of_steps()
-        for name, points in self.points.items():
-            self.changes[name] = getattr(self.view, name).extended(points)
+        for name, (xs, ys) in self.points.items():
+            self.changes[name] = getattr(self.view, name).joined(xs, ys)
         if self.lines:
             self.changes["log"] = (*self.view.log, *self.lines)[-LOG_LIMIT:]
         if self.problems is not None:
@@ -163,7 +213,8 @@ class _Draft:
 
 
 def _run_started(draft: _Draft, event: ev.RunStarted) -> None:
-    draft.set(run_id=event.run_id, model=event.model, phase="loading", paused=False, outcome="", failure=None)
+    draft.set(run_id=event.run_id, model=event.model, phase="loading", paused=False, outcome="", failure=None,
+              notices=())
     draft.smoother = Smoother()
 
 
@@ -178,26 +229,6 @@ def _planned(draft: _Draft, event: ev.TrainingPlanned) -> None:
 def _progress(draft: _Draft, event: ev.Progress) -> None:
     draft.set(phase=event.stage, stage=event)
     draft.steps_as_stage = None
-
-
-def _step(draft: _Draft, event: ev.StepCompleted) -> None:
-    # A long log has this for every step, so nothing is looked up twice.
-    changes, at, memory = draft.changes, event.step, event.memory
-    changes["step"], changes["phase"] = event, "training"
-    draft.steps_as_stage = event
-    points = draft.points
-    points["train_loss"].append((at, event.loss))
-    points["learning_rate"].append((at, event.learning_rate))
-    points["grad_norm"].append((at, event.grad_norm))
-    points["memory_allocated"].append((at, memory.allocated))
-    points["memory_reserved"].append((at, memory.reserved))
-    points["memory_peak"].append((at, memory.peak))
-    if math.isfinite(event.loss):
-        draft.smoother = draft.smoother.add(event.loss, smoothing_window(event.total_steps))
-        mean = draft.smoother.value
-        if mean is not None:
-            points["smooth_loss"].append((at, mean))
-            points["smooth_perplexity"].append((at, math.exp(mean) if mean < 700 else math.inf))
 
 
 def _validated(draft: _Draft, event: ev.ValidationCompleted) -> None:
@@ -233,13 +264,18 @@ def _becomes(**fields: Any) -> Callable[[_Draft, Any], None]:
     return lambda draft, event: draft.set(**fields)
 
 
+def _noticed(draft: _Draft, event: ev.Notice) -> None:
+    if event.setting:
+        draft.set(notices=(*draft.get("notices"), event)[-NOTICE_LIMIT:])
+
+
 def _failed(draft: _Draft, event: ev.RunFailed) -> None:
     draft.set(outcome="failed", failure=event, paused=False)
 
 
 _HANDLERS: dict[type[Any], Callable[[_Draft, Any], None]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.Progress: _progress,
-    ev.StepCompleted: _step, ev.ValidationCompleted: _validated, ev.CompletionGenerated: _completed,
+    ev.Notice: _noticed, ev.ValidationCompleted: _validated, ev.CompletionGenerated: _completed,
     ev.ProblemEvaluated: _evaluated, ev.EvaluationCompleted: _scored, ev.RunFailed: _failed,
     ev.RunPaused: _becomes(paused=True), ev.RunResumed: _becomes(paused=False),
     ev.RunStopped: _becomes(outcome="stopped", paused=False),

@@ -60,7 +60,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def make_server(options: argparse.Namespace) -> Server:
     """The server for some options; raises UsageError where the extra is not installed."""
     try:
-        from aiohttp import web
         from textual_serve.server import Server
     except ImportError:
         raise UsageError("softtune serve needs the package textual-serve", "pip install 'softtune[serve]'") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from textual.content import Content
+from textual.style import Style
 
 from core.contract.runs import State
 from tui.follower import Scene
@@ -80,6 +81,7 @@ def _tabs(tabs: tuple[Tab, ...], named: bool) -> Content:
     """Screens with their keys; the present one keeps its name where the others have no room for theirs."""
     return Content(" ").join(
         Content.styled(f" {key} {name} " if named or here else f" {key} ", "bold reverse" if here else "$text-muted")
+        .stylize(Style.from_meta({"@click": f"app.show_screen({name.casefold()!r})"}))
         for key, name, here in tabs
     )
 

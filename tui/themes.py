@@ -22,6 +22,7 @@ DARK, LIGHT, SIXTEEN = "softtune-dark", "softtune-light", "terminal-16"
 PLOT_COLOURS = {
     "plot-train": "primary", "plot-smooth": "primary", "plot-heldout": "accent", "plot-memory": "secondary",
     "plot-peak": "warning", "plot-rate": "success", "plot-frame": "foreground",
+    "plot-other-1": "success", "plot-other-2": "error", "plot-other-3": "secondary", "plot-other-4": "warning",
 }
 """Variables that plots use and the theme's colour that each has where a theme does not set it."""
 

@@ -36,3 +36,24 @@ def wilson_interval(passed: int, total: int, z: float = 1.96) -> tuple[float, fl
     centre = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar_exact(gained: int, lost: int) -> float:
+    """Two-sided p-value of the exact McNemar test (McNemar 1947, Psychometrika 12, in its binomial form).
+
+    Of the problems on which two checkpoints differ, each is as likely to be gained as lost where neither checkpoint
+    is better: twice the smaller tail of Binomial(gained + lost, 1/2), at most 1. Problems on which both agree say
+    nothing of the difference, and are not counted. 1 where nothing differs.
+
+    Args:
+        gained: problems that only the second passes.
+        lost: problems that only the first passes.
+
+    Raises:
+        ValueError: a count is negative.
+    """
+    if gained < 0 or lost < 0:
+        raise ValueError(f"{gained} gained, {lost} lost")
+    differing = gained + lost
+    tail = sum(math.comb(differing, count) for count in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / (1 << differing))

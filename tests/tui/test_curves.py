@@ -7,8 +7,9 @@ import math
 import pytest
 
 from tui.axes import label, linear_axis, log_axis
-from tui.curves import Curve, Smoother
-from tui.formatting import counted, data_size, duration, figure, rate, small_percent
+from tui.curves import BLOCK, Curve, Smoother
+from tui.formatting import clock_time, counted, data_size, duration, figure, rate, small_percent
+from tui.look import Look
 from tui.visible import visible, visible_line
 
 
@@ -38,6 +39,80 @@ def test_points_that_are_no_numbers_are_dropped() -> None:
 def test_a_point_that_goes_back_replaces_what_followed() -> None:
     curve = Curve((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)).extended([(4, 4.0), (2, 9.0), (5, 5.0), (5, 6.0)])
     assert (curve.xs, curve.ys) == ((1.0, 2, 5), (1.0, 9.0, 6.0))
+
+
+@pytest.mark.parametrize("parts", [(1000,), (1, 63, 1, 200, 735), (500, 500)])
+def test_remembered_extremes_change_nothing(parts: tuple[int, ...]) -> None:
+    points = [(float(x), math.sin(x * x)) for x in range(1000)]
+    curve = Curve()
+    for part in parts:
+        curve = curve.extended(points[len(curve):len(curve) + part])
+    plain = Curve(curve.xs, curve.ys)
+    assert len(curve.extremes) == 1000 // BLOCK * 2 and not plain.extremes
+    for low, high in ((0, 999), (13, 900), (300, 640)):
+        assert curve.thinned(low, high, 7) == plain.thinned(low, high, 7)
+    shorter = curve.extended([(70.0, 9.0)])
+    assert len(shorter) == 71 and shorter.thinned(0, 70, 5) == Curve(shorter.xs, shorter.ys).thinned(0, 70, 5)
+
+
+def test_reading_a_curve() -> None:
+    curve = Curve((1.0, 2.0, 4.0), (1.0, 3.0, 5.0))
+    assert curve.at(0.5) is None and curve.at(3.0) == (2.0, 3.0) and curve.at(9.0) == (4.0, 5.0)
+    assert curve.mean(1.0, 4.0) == 4.0 and curve.mean(4.0, 9.0) is None
+
+
+def test_numbers_that_no_float_holds_are_dropped() -> None:
+    assert Curve().extended([(1, 10**400), (2, 1.0)]) == Curve((2,), (1.0,), 1)
+    assert Curve().extended([(1, 1.7e308), (2, 1.7e308)]).ys == (1.7e308, 1.7e308)
+
+
+def test_smoothing_all_at_once_is_the_same() -> None:
+    values, singly = [1.0, 3.0, 0.5], Smoother()
+    for value in values:
+        singly = singly.add(value, 7)
+    together, means = Smoother().add_all(values, 7)
+    assert together == singly and means[-1] == pytest.approx(singly.value)
+
+
+STEPS = Curve(tuple(float(x) for x in range(1, 101)), (0.0,) * 100)
+
+
+def test_the_cursor_goes_by_steps_and_strides() -> None:
+    look = Look().reading(STEPS)
+    assert look.cursor == 100
+    assert look.stepped(1, STEPS).cursor == 100 and look.stepped(-1, STEPS).cursor == 99
+    assert look.stepped(-1, STEPS, 0.1).cursor == 90
+    assert look.at(1, STEPS).stepped(-1, STEPS).cursor == 1
+    assert look.unread().cursor is None and Look().stepped(1, STEPS).cursor is None
+    assert Look().reading(Curve()).cursor is None
+
+
+def test_the_cursor_goes_further_where_steps_are_dense() -> None:
+    dense = Curve(tuple(float(x) for x in range(10_000)), (0.0,) * 10_000)
+    look = Look().reading(dense).stepped(-1, dense)
+    assert look.cursor == pytest.approx(9_899, abs=2)
+    close = look.zoomed(1 / 64).centred(dense).stepped(-1, dense)
+    assert look.cursor is not None and close.cursor == pytest.approx(look.cursor - 2, abs=1)
+
+
+def test_a_zoomed_window_follows_the_cursor() -> None:
+    look = Look(share=0.1).reading(STEPS)
+    assert look.cursor == 100 and look.window(STEPS) == (90.0, 100.0)
+    for _ in range(30):
+        look = look.stepped(-1, STEPS)
+        window = look.window(STEPS)
+        assert window is not None and look.cursor is not None and window[0] - 1e-9 <= look.cursor <= window[1] + 1e-9
+    assert look.unread().window(STEPS) == look.window(STEPS)  # it stays where the cursor was
+    window = look.zoomed(0.5).centred(STEPS).window(STEPS)
+    assert window is not None and sum(window) / 2 == pytest.approx(look.cursor)
+    grown = STEPS.extended([(float(x), 0.0) for x in range(101, 400)])
+    later = look.window(grown)
+    assert later is not None and look.cursor is not None and later[0] <= look.cursor <= later[1]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(math.nan, "–"), (math.inf, "–"), (1e30, "–")])
+def test_what_is_no_time(seconds: float, words: str) -> None:
+    assert clock_time(seconds) == words
 
 
 def test_smoothing_has_no_bias_at_the_start() -> None:

@@ -111,6 +111,7 @@ def test_torn_foreign_and_newer_lines(runs: Path) -> None:
 
 def test_a_long_log_comes_in_parts(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "PART", 1000)
+    monkeypatch.setattr("tui.follower.SHOW_SECONDS", -1.0)
     follower = Follower(RunLink(make_run(runs, training("x", steps=30), count=2)))
     counts = [follower.poll().view.events]
     while follower.link.behind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from core.contract.config import Config
 from core.contract.runs import EventLog, RunFolder, create_run
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
+from tests.tui.test_hardware import FakeNvml
 from tui.app import SofttuneApp
 from tui.engine import Condition
 from tui.follower import Follower, Scene
@@ -43,7 +45,7 @@ async def test_a_finished_run_shows_its_numbers(open_app: OpenApp, runs: Path, s
         await pilot.pause(0.3)
         shown = words(app)
         for expected in ("✓ finished", "epoch 10/10", "step 90/90", "best held-out", "tokens/s", "pass@1", "held-out",
-                         "train", "●", "q quit", "? help", "3 Problems"):
+                         "train", "●", "q quit", "? help", "r read", "follows"):
             assert expected in shown, expected
         assert sum("⠁" <= char <= "⣿" for char in shown) > 50
 
@@ -155,6 +157,21 @@ async def test_view_steps_through_the_plots(open_app: OpenApp, runs: Path) -> No
             seen.append(train(app).single)
         assert seen == ["loss", "perplexity", "memory", "rate", "gradient", ""]
         assert not train(app).has_class("-single")
+        await pilot.press("v")
+        await pilot.pause()
+        assert app.query_one("#loss", Plot).size.width == 116 and app.query_one("#now").size.height > 5
+        await pilot.press("escape")
+        assert train(app).single == "" and not train(app).has_class("-maximised")
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert 30 < app.query_one("#loss", Plot).size.width < 50  # beside the figures
+        await pilot.press("v")
+        await pilot.pause()
+        assert app.query_one("#loss", Plot).size.width == 76 and app.query_one("#loss", Plot).size.height > 8
+        await pilot.press("escape")
+        await pilot.resize_terminal(60, 24)
+        await pilot.pause()
+        assert app.query_one("#loss", Plot).size.width == 56 and app.query_one("#now").size.width == 56
 
 
 async def test_a_resize_in_the_middle(open_app: OpenApp, runs: Path) -> None:
@@ -169,6 +186,36 @@ async def test_a_resize_in_the_middle(open_app: OpenApp, runs: Path) -> None:
         assert "best held-out" in words(app) and "pass@1" in words(app)
 
 
+async def test_the_cursor_reads_values(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        await pilot.press("left_square_bracket", "dollar_sign")
+        assert train(app).look.cursor is None  # nothing to move yet
+        await pilot.press("r")
+        await pilot.pause()
+        shown = words(app)
+        assert "│ step 90" in shown and "at the cursor" in shown and "step 90, epoch 10" in shown
+        await pilot.press("left", "h")
+        assert train(app).look.cursor == 88
+        await pilot.press("right", "l", "left_square_bracket")
+        assert train(app).look.cursor == 81
+        await pilot.press("right_square_bracket", "circumflex_accent")
+        assert train(app).look.cursor == 1
+        await pilot.press("dollar_sign", "left")
+        await until(pilot, lambda: "step 89, epoch 10" in words(app))
+        view = app.scene.view
+        assert f"train {view.train_loss.ys[88]:.3f}" in words(app) and "held-out 0.869 at 81" in words(app)
+        await pilot.press("plus", "plus", "circumflex_accent", "right")
+        window = train(app).look.window(view.train_loss)
+        assert window is not None and window[0] <= 2 <= window[1]
+        await pilot.press("escape")
+        assert train(app).look.cursor is None and train(app).look.share == 0.25
+        await pilot.press("r", "r")
+        assert train(app).look.cursor is None
+
+
 async def test_page_keys_scroll_the_log(open_app: OpenApp, runs: Path) -> None:
     make_run(runs, count=3)
     app = open_app()
@@ -178,10 +225,16 @@ async def test_page_keys_scroll_the_log(open_app: OpenApp, runs: Path) -> None:
         log = app.screen.query_one("#log")
         bottom = log.scroll_y
         assert bottom > 0 and "finished in" in words(app)
+        assert "─ follows ─" in words(app)
         await pilot.press("pageup")
         assert log.scroll_y < bottom
+        await until(pilot, lambda: "scrolled up: f follows again" in words(app))
         await pilot.press("pagedown")
         assert log.scroll_y == bottom
+        await pilot.press("pageup", "pageup", "f")
+        assert log.scroll_y == bottom
+        await pilot.press("pageup", "end")
+        await until(pilot, lambda: log.scroll_y == bottom and "─ follows ─" in words(app))
 
 
 async def test_the_log_follows_through_a_resize_until_it_is_scrolled(open_app: OpenApp, runs: Path) -> None:
@@ -213,6 +266,91 @@ async def test_a_crash_is_a_readable_message(open_app: OpenApp) -> None:
         await until(pilot, lambda: "the engine crashed" in words(app))
         shown = words(app)
         assert "✗ crashed" in shown and "--resume" in shown
+
+
+async def test_r_goes_on_with_a_stopped_run(open_app: OpenApp, runs: Path) -> None:
+    stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
+    folder = make_run(runs, stopped, state="stopped", count=2)
+    app = open_app(engine=("--count", "2", "--steps", "300", "--pace", "0.05"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "stopped")
+        assert "R go on" not in words(app)
+        await pilot.press("R")
+        assert not app.scene.active  # there is no checkpoint to go on from
+        Path(folder.checkpoints).mkdir()
+        (Path(folder.checkpoints) / "last.pt").write_bytes(b"x")
+        await until(pilot, lambda: "R go on" in words(app))
+        await pilot.press("R", "R")
+        await until(pilot, lambda: app.scene.view.total_steps == 300 and app.scene.view.done_steps > 0)
+        assert app.scene.active and app.scene.run_id == folder.run_id and len(list(runs.iterdir())) == 1
+        await until(pilot, lambda: "R go on" not in words(app))
+        await pilot.press("x", "y")
+        await until(pilot, lambda: app.scene.view.outcome == "stopped" and app.scene.resumable)
+
+
+async def test_an_engine_that_cannot_go_on_is_a_crash(open_app: OpenApp, runs: Path) -> None:
+    stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
+    folder = make_run(runs, stopped, state="stopped", count=2)
+    Path(folder.checkpoints).mkdir()
+    (Path(folder.checkpoints) / "last.pt").write_bytes(b"x")
+    app = open_app()
+    app._again = lambda folder: [sys.executable, "-c", "raise SystemExit('last.pt is no checkpoint')"]
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.resumable)
+        await pilot.press("R")
+        await until(pilot, lambda: "✗ crashed" in words(app) and "last.pt is no checkpoint" in words(app))
+        assert "R goes on from the last checkpoint" in words(app)
+
+
+async def test_diagnoses_and_the_machine_are_told(
+    open_app: OpenApp, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    make_run(runs, training("x", device="cuda"), state="running", alive=True, count=2)
+    app = open_app()
+    async with app.run_test(size=(120, 50)) as pilot:
+        await until(pilot, lambda: "64 °C" in words(app))
+        await until(pilot, lambda: "! overfitting  held-out loss" in words(app) and "B, CPU" in words(app))
+        shown = words(app)
+        assert "training.num_epochs" in shown and "! warm-up" in shown and "→ set training.warmup_steps to 3" in shown
+        assert "182 W of 450 W" in shown
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "! overfitting" in words(app) and "! warm-up" not in words(app))
+        what, text = train(app).copy_text() or ("", "")
+        assert what == "the figures of the run"
+        for line in (f"run {app.scene.run_id}", "step 90/90", "best held-out loss 0.856 (epoch 5)", "epoch 10/10"):
+            assert line in text.splitlines(), line
+        assert "overfitting: held-out loss" in text
+
+
+async def test_no_run_has_no_figures_to_copy(open_app: OpenApp) -> None:
+    app = open_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert train(app).copy_text() is None
+
+
+async def test_files_fed_by_hand(open_app: OpenApp, runs: Path) -> None:
+    def step(number: int, loss: str, total: int = 0) -> str:
+        return (f'{{"type":"StepCompleted","time":1e30,"step":{number},"total_steps":{total},"epoch":1,"loss":{loss},'
+                '"learning_rate":"NaN","grad_norm":1e300,"tokens_per_second":0,"memory":{"device":"cuda",'
+                f'"allocated":{10**30},"reserved":0,"peak":-1,"total":0,"process":0}}}}\n')
+
+    folder = make_run(runs, [], state="running", alive=True, count=2)
+    app = open_app()
+    with open(folder.events_file, "a") as file:
+        file.write('{"type":"TrainingPlanned","time":"NaN","train_problems":0,"heldout_problems":0,"effective_batch":0,'
+                   '"steps_per_epoch":0,"total_steps":0,"num_epochs":0,"learning_rate":1e-300,"warmup_steps":0}\n')
+        file.write(step(1, '"NaN"') + step(2, "1e300") + step(2, '"-Infinity"') + '{"type":"Sparkle","time":1}\n')
+        file.write(f'{{"type":"RunFinished","time":{10**400},"seconds":1}}\n{{"torn": ')
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.done_steps == 2)
+        for key in ("v", "L", "r", "plus", "left", "dollar_sign", "v", "v", "v", "v", "v", "m", "minus", "escape"):
+            await pilot.press(key)
+        await pilot.pause(0.3)
+        shown = words(app)
+        assert "the loss is not a number" in shown and "1 line of events.jsonl" in shown and "cannot be" not in shown
 
 
 async def test_a_failed_run_says_what_to_do(open_app: OpenApp, runs: Path) -> None:

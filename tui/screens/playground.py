@@ -247,7 +247,7 @@ class PlaygroundScreen(RunScreen):
 
     def action_edit(self) -> None:
         """Go to the prompt."""
-        self.query_one(PromptArea).focus()
+        self.set_focus(self.query_one(PromptArea))
 
     def action_choose_problem(self) -> None:
         """Let the user choose one of the run's problems."""

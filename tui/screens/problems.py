@@ -25,6 +25,7 @@ from tui.problem_pane import LatestPage
 from tui.problem_source import Opened, empty_blocks, hint_of, read_opened, refs_of
 from tui.screens.base import RunScreen
 from tui.screens.scratch import ScratchScreen
+from tui.widgets.field import Field
 from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ProblemsScreen(RunScreen):
         yield Panel("counts")
         with Horizontal(id="problems-body"):
             with Vertical(id="list-side"):
-                yield Input(placeholder="words to look for", id="search")
+                yield Field(placeholder="words to look for", id="search")
                 yield ProblemOptions("problems")
             yield LatestPage("detail-side")
 
@@ -201,7 +202,7 @@ class ProblemsScreen(RunScreen):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Go into the detail, to scroll it."""
-        self._pane.focus()
+        self.set_focus(self._pane)
 
     def action_step(self, lines: int) -> None:
         """Move the cursor by whole problems, from wherever the focus is."""
@@ -227,7 +228,7 @@ class ProblemsScreen(RunScreen):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the search and go on in the list."""
-        self._list.focus()
+        self.set_focus(self._list)
 
     def action_next_filter(self) -> None:
         """Go to the next filter of the cycle."""
@@ -242,7 +243,7 @@ class ProblemsScreen(RunScreen):
     def action_search(self) -> None:
         """Open the search field."""
         self.add_class("-searching")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def _end_search(self) -> None:
         self.remove_class("-searching")
@@ -254,7 +255,7 @@ class ProblemsScreen(RunScreen):
             self._end_search()
         elif self._list.has_focus and self.opened is not None:
             self.action_follow()
-        self._list.focus()
+        self.set_focus(self._list)
 
     def action_follow(self) -> None:
         """Show the followed run again."""

@@ -186,7 +186,7 @@ class ScratchScreen(RunScreen):
 
     def action_type(self) -> None:
         """Go on typing."""
-        self._editor.focus()
+        self.set_focus(self._editor)
 
     def action_original(self) -> None:
         """Put the stored completion in the editor, or the edited text again."""
@@ -203,7 +203,7 @@ class ScratchScreen(RunScreen):
     def action_back(self) -> None:
         """End typing; then leave."""
         if self._editor.has_focus:
-            self._result.focus()
+            self.set_focus(self._result)
         else:
             self.dismiss()
 

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tui.widgets.plot_canvas import MARKS, Picture, draw
+from tui.widgets.plot_canvas import CURSOR, Drawing, Picture, drawing
 
 ROOMY = 50
 """Columns from which a legend is spaced out."""
@@ -25,25 +25,38 @@ class Plot(Widget):
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name for it
         super().__init__(id=id)
         self._picture = Picture()
+        self._values = ""
         self._drawn: tuple[int, int] | None = None
-        self._content = Content("")
+        self._drawing = Drawing(Content(""))
         self._drawn_at = 0.0
         self._later: Timer | None = None
         self.builds = 0
 
-    def show(self, picture: Picture, values: str = "") -> None:
-        """Show a picture; `values` (in Content markup) stands in the lower edge."""
-        self.border_subtitle = values
-        if picture.same_as(self._picture):
-            return
-        self._picture = picture
-        self.border_title = self._legend(picture)
-        self._drawn = None
-        self._redraw_soon()
+    def show(self, picture: Picture, values: str = "", at_once: bool = False) -> None:
+        """Show a picture.
 
-    def _redraw_soon(self) -> None:
-        wait = self._drawn_at + SHORTEST_INTERVAL - monotonic()
+        Args:
+            picture: what to draw; one that differs in its cursor alone needs no new drawing.
+            values: stands in the lower edge, in Content markup.
+            at_once: a key asked for it, so that it does not wait for its turn.
+        """
+        if values != self._values:
+            self._values = self.border_subtitle = values
+        before, self._picture = self._picture, picture
+        if not picture.same_as(before):
+            self.border_title = self._legend(picture)
+            self._drawn = None
+            self._redraw_soon(at_once)
+        elif picture.cursor != before.cursor:
+            self.border_title = self._legend(picture)
+            self.refresh()
+
+    def _redraw_soon(self, at_once: bool) -> None:
+        wait = 0.0 if at_once else self._drawn_at + SHORTEST_INTERVAL - monotonic()
         if wait <= 0:
+            if self._later is not None:
+                self._later.stop()
+                self._later = None
             self.refresh()
         elif self._later is None:
             self._later = self.set_timer(wait, self._redraw)
@@ -52,11 +65,22 @@ class Plot(Widget):
         self._later = None
         self.refresh()
 
-    def _legend(self, picture: Picture) -> str:
-        gap = "  " if self.size.width >= ROOMY else " "
-        marks = gap.join(f"[{trace.style}]{MARKS[trace.glyph]}[/] {trace.name}" for trace in picture.traces)
-        scale = f"{gap}[italic]log scale[/]" if picture.logarithmic else ""
-        return f"[b]{picture.title}[/b]{gap}{marks}{scale}"
+    def _legend(self, picture: Picture) -> Content:
+        full = self._signs(picture, letters_alone=False)
+        return full if full.cell_length <= self.size.width - 4 else self._signs(picture, letters_alone=True)
+
+    def _signs(self, picture: Picture, letters_alone: bool) -> Content:
+        """Title, signs and names; with `letters_alone` without the names of traces that have a letter."""
+        parts = [Content.styled(picture.title, "bold")]
+        for trace in picture.traces:
+            if trace.name:
+                name = "" if letters_alone and trace.mark else f" {trace.name}"
+                parts.append(Content.assemble((trace.sign, trace.style), name))
+        if picture.cursor is not None:
+            parts.append(Content(f"{CURSOR} step {picture.cursor:,.0f}"))
+        if picture.logarithmic:
+            parts.append(Content.styled("log scale", "italic"))
+        return Content("  " if self.size.width >= ROOMY else " ").join(parts)
 
     def on_resize(self) -> None:
         """The legend moves closer together where there is little room."""
@@ -65,11 +89,10 @@ class Plot(Widget):
     def render(self) -> Content:
         """The plot at the widget's present size; drawn anew only when size or picture changed."""
         size = (self.content_size.width, self.content_size.height)
-        recent = monotonic() - self._drawn_at < SHORTEST_INTERVAL
-        if self._drawn is None and recent and self._later is not None:
-            return self._content  # some other refresh came in between: the timer draws the new picture
-        if size != self._drawn:
-            self._content = draw(self._picture, *size)
+        # Some other refresh may come while a drawing waits for its turn: the timer makes that one.
+        waiting = self._drawn is None and self._later is not None
+        if size != self._drawn and not waiting:
+            self._drawing = drawing(self._picture, *size)
             self._drawn, self._drawn_at = size, monotonic()
             self.builds += 1
-        return self._content
+        return self._drawing.with_cursor(self._picture.cursor)

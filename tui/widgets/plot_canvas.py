@@ -22,6 +22,14 @@ Glyph = Literal["line", "dots", "points"]
 MARKS: dict[Glyph, str] = {"line": "━", "dots": "⠢", "points": "●"}
 """How each kind of trace looks in a legend: told apart by shape, not by colour alone."""
 
+CURSOR = "│"
+"""The cursor's cells."""
+
+LARGEST = 1e150
+"""Values beyond are drawn here: the span of two of them still has to be a number."""
+
+_AXIS_LINES = 2
+_CURSOR_STYLE = "$foreground"
 _FRAME_TAG = 90
 _FIRST_TAG = 100
 _FRAME_STYLE = "$plot-frame 60%"
@@ -31,12 +39,19 @@ _COLOUR = re.compile(r"38;5;(\d+)")
 
 @dataclass(frozen=True)
 class Trace:
-    """One curve of a plot. `style` is a content style such as "$plot-train"."""
+    """One curve of a plot. `style` is a content style such as "$plot-train"; one without a name is in no legend."""
 
     name: str
     curve: Curve
     style: str
     glyph: Glyph = "line"
+    mark: str = ""
+    """A letter that stands for the points, or at the end of the line, so that many curves are told apart."""
+
+    @property
+    def sign(self) -> str:
+        """How the trace looks in a legend."""
+        return self.mark or MARKS[self.glyph]
 
 
 @dataclass(frozen=True)
@@ -51,20 +66,61 @@ class Picture:
     from_zero: bool = False
     """Whether the y axis begins at zero."""
     empty: str = "no data yet"
+    ahead: float | None = None
+    """Where the x axis ends at least: a run that goes on grows into this room, instead of being squeezed anew with
+    every step."""
+    cursor: float | None = None
+    """The x value at which a vertical line stands."""
 
     def same_as(self, other: Picture) -> bool:
-        """Whether both draw alike; curves are compared by identity, because they are long."""
+        """Whether both draw alike but for the cursor; curves are compared by identity, because they are long."""
         return (
             len(self.traces) == len(other.traces)
-            and all(a.curve is b.curve and (a.name, a.style, a.glyph) == (b.name, b.style, b.glyph)
+            and all(_same(a.curve, b.curve) and (a.name, a.style, a.glyph, a.mark) == (b.name, b.style, b.glyph, b.mark)
                     for a, b in zip(self.traces, other.traces, strict=True))
-            and (self.title, self.window, self.logarithmic, self.from_zero, self.empty)
-            == (other.title, other.window, other.logarithmic, other.from_zero, other.empty)
+            and (self.title, self.window, self.logarithmic, self.from_zero, self.empty, self.ahead)
+            == (other.title, other.window, other.logarithmic, other.from_zero, other.empty, other.ahead)
         )
 
     def x_limits(self) -> tuple[float, float] | None:
         """The x values to draw: the window, else all that the traces span."""
-        return self.window or limits((t.curve.xs[0], t.curve.xs[-1]) for t in self.traces if len(t.curve))
+        if self.window:
+            return self.window
+        spanned = limits((t.curve.xs[0], t.curve.xs[-1]) for t in self.traces if len(t.curve))
+        return (spanned[0], max(spanned[1], self.ahead)) if spanned and self.ahead is not None else spanned
+
+
+def _same(a: Curve, b: Curve) -> bool:
+    return a is b or (len(a) == len(b) <= 2 and a == b)  # a level line is made anew each time
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn picture, and where its canvas is, so that a cursor can be put on it without drawing it again."""
+
+    content: Content
+    left: int = 0
+    """Cells before the canvas."""
+    columns: int = 0
+    """Cells of the canvas."""
+    low: float = 0.0
+    high: float = 0.0
+
+    def with_cursor(self, x: float | None) -> Content:
+        """The content with a vertical line at `x`; cells that a curve has keep it."""
+        if x is None or not self.columns or not self.low <= x <= self.high:
+            return self.content
+        column = self.left + int((x - self.low) / (self.high - self.low) * (self.columns - 1) + 0.5)
+        lines = self.content.split("\n", allow_blank=True)
+        return Content("\n").join([*(_marked(line, column) for line in lines[:-_AXIS_LINES]), *lines[-_AXIS_LINES:]])
+
+
+def _marked(line: Content, column: int) -> Content:
+    """A line of the canvas with the cursor in one cell, where that is free."""
+    if line.plain[column:column + 1] not in (" ", ""):
+        return line
+    padded = line.pad_right(max(0, column - len(line.plain)))
+    return Content.assemble(padded[:column], (CURSOR, _CURSOR_STYLE), padded[column + 1:])
 
 
 Drawable = tuple[Trace, list[float], list[float]]
@@ -72,9 +128,14 @@ Drawable = tuple[Trace, list[float], list[float]]
 
 def draw(picture: Picture, width: int, height: int) -> Content:
     """The picture as `height` lines of `width` cells; a sentence where there is nothing to draw."""
+    return drawing(picture, width, height).with_cursor(picture.cursor)
+
+
+def drawing(picture: Picture, width: int, height: int) -> Drawing:
+    """The same without the cursor, and with what is needed to put one on it."""
     across = picture.x_limits()
     if across is None or width < 12 or height < 3:
-        return _sentence(picture.empty, width, height)
+        return Drawing(_sentence(picture.empty, width, height))
     drawables = [_prepared(trace, across, width, picture.logarithmic) for trace in picture.traces]
     inside = [
         (min(ys), max(ys)) for _, xs, all_ys in drawables
@@ -83,12 +144,18 @@ def draw(picture: Picture, width: int, height: int) -> Content:
     span = limits(inside)
     if span is None:
         nothing = "nothing above zero to draw on a log scale" if picture.logarithmic else "no data in this window"
-        return _sentence(nothing if any(len(t.curve) for t in picture.traces) else picture.empty, width, height)
-    return _styled(_plotext(drawables, _x_axis(across, width), _y_axis(span, height, picture), width, height), picture)
+        said = nothing if any(len(t.curve) for t in picture.traces) else picture.empty
+        return Drawing(_sentence(said, width, height))
+    x_axis, y_axis = _x_axis(across, width), _y_axis(span, height, picture)
+    content = _styled(_plotext(drawables, x_axis, y_axis, width, height), picture)
+    left = max((len(words) for _, words in y_axis.ticks), default=0) + 1
+    return Drawing(content, left, max(0, width - left), x_axis.low, x_axis.high)
 
 
 def _prepared(trace: Trace, across: tuple[float, float], width: int, logarithmic: bool) -> Drawable:
     xs, ys = trace.curve.thinned(*across, width)
+    if ys and (min(ys) < -LARGEST or max(ys) > LARGEST):
+        ys = [max(-LARGEST, min(LARGEST, y)) for y in ys]
     if logarithmic:
         kept = [(x, math.log10(y)) for x, y in zip(xs, ys, strict=True) if y > 0]
         xs, ys = [x for x, _ in kept], [y for _, y in kept]
@@ -131,8 +198,12 @@ def _plotext(drawables: list[Drawable], x_axis: Axis, y_axis: Axis, width: int, 
         if not xs:
             continue
         pixel = plotext.pixel(_FIRST_TAG + number)
-        marker = plotext.marker("●" if trace.glyph == "points" else "braille", pixel=pixel)
+        marker = plotext.marker(trace.sign if trace.glyph == "points" else "braille", pixel=pixel)
         figure.draw(figure.signal(xs, ys, marker=marker).lines(trace.glyph == "line"))
+        if trace.mark and trace.glyph == "line":
+            last = max((n for n, x in enumerate(xs) if x <= x_axis.high), default=0)
+            figure.draw(figure.signal(xs[last:last + 1], ys[last:last + 1],
+                                      marker=plotext.marker(trace.mark, pixel=pixel)))
     return str(figure.build().string())
 
 

@@ -10,12 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
 from tui.visible import visible_line
+from tui.widgets.field import KeysInOrder
 
 INDENT = 4
 _TAKEN = frozenset({"enter", "tab"})
 
 
-class PromptArea(TextArea):
+class PromptArea(KeysInOrder, TextArea):
     """A plain editor for a few lines of code."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -32,7 +33,7 @@ class PromptArea(TextArea):
         """Enter and tab are text here, so that no hint promises anything else of them."""
         return key in _TAKEN or super().check_consume_key(key, character)
 
-    def on_key(self, event: events.Key) -> None:
+    async def on_key(self, event: events.Key) -> None:
         """Escape is a binding like any other; TextArea would move to the next widget."""
         if event.key == "escape":
             event.prevent_default()

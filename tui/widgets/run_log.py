@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
-
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from tui.formatting import clock_time
 from tui.log_lines import GLYPHS, LogLine
 
 _STYLES = {"plain": "$text-muted", "good": "$text-success", "warning": "$text-warning", "bad": "$text-error"}
+
+
+FOLLOWS = "follows"
+SCROLLED = "scrolled up: [bold]f[/] follows again"
 
 
 class RunLog(VerticalScroll):
@@ -25,6 +28,7 @@ class RunLog(VerticalScroll):
         self._ending = ""
         self._text = Static("", markup=False)
         self._follows = True
+        self.border_subtitle = FOLLOWS
 
     def compose(self) -> ComposeResult:
         """One text that wraps to the width."""
@@ -47,16 +51,32 @@ class RunLog(VerticalScroll):
         if self._follows:
             self.call_after_refresh(self.scroll_end, animate=False)
 
+    def scroll_pages(self, pages: int) -> None:
+        """Scroll by whole pages; at the end the log follows again."""
+        self.scroll_relative(y=pages * max(1, self.size.height - 1), animate=False)
+
+    def follow(self) -> None:
+        """Go to the end and stay there."""
+        self._follows = True
+        self.scroll_end(animate=False)
+        self._say_where()
+
     def watch_scroll_target_y(self, target: float) -> None:
         """Only scrolling moves the target, growing and resizing do not: at the end the log follows, above it stays."""
-        self._follows = target >= self.max_scroll_y
+        follows = target >= self.max_scroll_y
+        if follows != self._follows:
+            self._follows = follows
+            self._say_where()
+
+    def _say_where(self) -> None:
+        self.border_subtitle = FOLLOWS if self._follows else SCROLLED
 
 
 def log_content(line: LogLine) -> Content:
     """One line: "22:10:04 ✓ text → remedy"."""
     style = _STYLES[line.kind]
     text_style = style if line.kind in ("warning", "bad") else ""
-    clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+    clock = clock_time(line.time, seconds_too=True)
     remedy = Content.styled(f"  → {line.remedy}", "italic") if line.remedy else Content("")
     return Content.assemble((clock, "$text-muted"), " ", (GLYPHS[line.kind], f"bold {style}"), " ",
                             (line.text, text_style), remedy)

@@ -17,6 +17,7 @@ from textual.widgets import Input, Static
 from tui.config_fields import SECTIONS, SETTINGS, Setting, shown
 from tui.config_words import FAULTY, VALUE_AT, RowState, range_line, row_content
 from tui.visible import visible_line
+from tui.widgets.field import Field
 
 
 class SettingRow(Widget):
@@ -162,7 +163,7 @@ class SettingList(VerticalScroll, can_focus=True):
             return
         row.add_class("-open")
         row.fault("")
-        editor = Input(shown(row.state.value), compact=True, classes="setting-editor")
+        editor = Field(shown(row.state.value), compact=True, classes="setting-editor")
         editor.styles.margin = (0, 0, 0, VALUE_AT)
         row.mount(editor)
         self.screen.set_focus(editor)  # now, not when it is mounted: keys that were typed ahead are for it
@@ -174,7 +175,7 @@ class SettingList(VerticalScroll, can_focus=True):
         editor, row = self.editor, self.row
         if editor is None:
             return
-        self.focus()
+        self.screen.set_focus(self)
         row.remove_class("-open")
         await editor.remove()
         row.refresh()
