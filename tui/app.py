@@ -27,7 +27,7 @@ from tui.help import help_groups
 from tui.keymap import load_keymap, write_template
 from tui.plan_words import Plan, welcome
 from tui.preferences import Preferences
-from tui.problem_files import EvaluationRef
+from tui.problems.files import EvaluationRef
 from tui.screens.base import Copies, Loses, RunScreen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.config import ConfigScreen

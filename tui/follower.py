@@ -15,7 +15,7 @@ from core.contract.config import Config
 from core.contract.errors import SofttuneError
 from core.contract.runs import RunFolder
 from tui.engine import Condition, RunLink
-from tui.problem_files import ProblemFiles, newest_evaluation, read_problem_files
+from tui.problems.files import ProblemFiles, newest_evaluation, read_problem_files
 from tui.run_view import RunView, advance
 
 CONDITION_SECONDS = 1.0

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from textual.binding import Binding
 from textual.keys import KEY_DISPLAY_ALIASES, Keys
-from textual.screen import Screen
+from textual.widget import Widget
 
-import tui.screens
+import tui
 from core.contract.files import write_whole
 
 FILE = "keymap.yml"
@@ -61,11 +61,13 @@ def load_keymap(folder: Path, app_bindings: Iterable[Any]) -> tuple[dict[str, st
 
 
 def bindings_by_place(app_bindings: Iterable[Any]) -> list[Group]:
-    """Every binding that has an id: the app's, then those of each screen."""
+    """Every binding that has an id: the app's, then those of each screen, dialog and widget."""
     groups: list[Group] = [("everywhere", _with_id(app_bindings))]
-    for module in pkgutil.iter_modules(tui.screens.__path__, "tui.screens."):
+    for module in pkgutil.walk_packages(tui.__path__, "tui."):
+        if module.name == "tui.__main__":
+            continue
         for name, item in vars(importlib.import_module(module.name)).items():
-            if isinstance(item, type) and issubclass(item, Screen) and item.__module__ == module.name:
+            if isinstance(item, type) and issubclass(item, Widget) and item.__module__ == module.name:
                 own = _with_id(item.__dict__.get("BINDINGS", []))
                 if own:
                     groups.append((name, own))

@@ -1,7 +1,7 @@
 """What a screen knows of a run: one frozen snapshot, built from events by a pure function.
 
 `advance(view, events)` is all there is to it, so a test feeds a list of events and looks. What is read from files
-(the problems, tracebacks) is in `problem_files.py`; what the machine knows of the process is in `engine.py`.
+(the problems, tracebacks) is in `problems/files.py`; what the machine knows of the process is in `engine.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
-from tui.curves import Curve, Smoother, smoothing_window
 from tui.log_lines import LogLine, log_line
 from tui.run_clock import RECENT, RunClock
+from tui.train.curves import Curve, Smoother, smoothing_window
 
 LOG_LIMIT = 500
 """Log lines kept; a long run's older ones are in its events.jsonl."""

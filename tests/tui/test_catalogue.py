@@ -15,11 +15,11 @@ from core.contract.checkpoint_files import delete_checkpoint
 from core.contract.events import Score
 from core.contract.runs import EventLog, RunFolder
 from tests.tui.fake_run import make_run, training, write_checkpoints, write_summary
-from tui.catalogue import CatalogueReader, CheckpointRow
-from tui.checkpoint_columns import BY_ID, COLUMNS, Order, as_text, cells_of, fits, ordered
-from tui.checkpoint_detail import Detail, detail_content, read_detail
-from tui.checkpoint_facts import FactsReader
-from tui.checkpoint_lines import head_lines, layout, row_line
+from tui.checkpoints.catalogue import CatalogueReader, CheckpointRow
+from tui.checkpoints.columns import BY_ID, COLUMNS, Order, as_text, cells_of, fits, ordered
+from tui.checkpoints.detail import Detail, detail_content, read_detail
+from tui.checkpoints.facts import FactsReader
+from tui.checkpoints.lines import head_lines, layout, row_line
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training, write_checkpoints, write_summary
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
-from tui.catalogue import CheckpointRow
-from tui.checkpoint_columns import Order
-from tui.checkpoint_dialogs import CheckpointDetail, SortChoice
-from tui.checkpoint_export import ExportDialog
-from tui.checkpoint_table import CheckpointTable
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.checkpoints.columns import Order
+from tui.checkpoints.dialogs import CheckpointDetail, SortChoice
+from tui.checkpoints.export import ExportDialog
+from tui.checkpoints.table import CheckpointTable
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.dialogs import Confirm, Message
 from tui.screens.problems import ProblemsScreen

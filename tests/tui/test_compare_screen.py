@@ -18,9 +18,9 @@ from tests.tui.conftest import OpenApp, until
 from tests.tui.fake_run import make_run, training, write_checkpoints
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
-from tui.catalogue import CatalogueReader, CheckpointRow
-from tui.compare_inquiry import Inquiry
-from tui.compare_sections import Section
+from tui.checkpoints.catalogue import CatalogueReader, CheckpointRow
+from tui.compare.inquiry import Inquiry
+from tui.compare.sections import Section
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.dialogs import Help

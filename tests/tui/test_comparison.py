@@ -14,18 +14,18 @@ from core.contract.config_file import render_config
 from core.contract.runs import EventLog, RunFolder
 from core.contract.workbench import Neighbour, Refused, TokensInspected, VirtualToken
 from tests.tui.fake_run import training
-from tui.catalogue import CheckpointRow
-from tui.compare_cosines import cosine_words, cosines_text, is_map, transposed
-from tui.compare_curves import PART, CurveSide, CurvesReader, RunCurves, curves_picture
-from tui.compare_inquiry import Inquiry
-from tui.compare_metrics import metrics, metrics_content
-from tui.compare_sections import Section, parts_of
-from tui.compare_settings import Difference, differences, settings_content
-from tui.compare_tokens import multiple, quoted, summary, token_line, tokens_text
-from tui.compare_verdicts import Counts, Tries, Verdicts, pair, read_verdicts
-from tui.compare_words import comparison_text, flip_line, sentences, settings_words, side_line, verdict
-from tui.comparison import Comparison, Side, compared, read_side
-from tui.curves import Curve
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.compare.comparison import Comparison, Side, compared, read_side
+from tui.compare.cosines import cosine_words, cosines_text, is_map, transposed
+from tui.compare.curves import PART, CurveSide, CurvesReader, RunCurves, curves_picture
+from tui.compare.inquiry import Inquiry
+from tui.compare.metrics import metrics, metrics_content
+from tui.compare.sections import Section, parts_of
+from tui.compare.settings import Difference, differences, settings_content
+from tui.compare.tokens import multiple, quoted, summary, token_line, tokens_text
+from tui.compare.verdicts import Counts, Tries, Verdicts, pair, read_verdicts
+from tui.compare.words import comparison_text, flip_line, sentences, settings_words, side_line, verdict
+from tui.train.curves import Curve
 from tui.widgets.heatmap import draw_map, lay_out, shade, shared, strongest
 from tui.widgets.plot_canvas import draw
 

@@ -19,13 +19,13 @@ from core.contract.runs import list_runs
 from tests.tui.conftest import OpenApp, reap, told, until
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
-from tui.config_dialogs import PresetChoice, Question
-from tui.config_diff import change_words, diff_lines
-from tui.config_disk import read_file, write_file
-from tui.config_facts import Facts, Machine, count_problems, probe_machine
-from tui.config_fields import SETTINGS, Kind, checked, same, shown, typed
-from tui.config_figures import figures, figures_content
-from tui.config_form import open_form
+from tui.config.dialogs import PresetChoice, Question
+from tui.config.diff import change_words, diff_lines
+from tui.config.disk import read_file, write_file
+from tui.config.facts import Facts, Machine, count_problems, probe_machine
+from tui.config.fields import SETTINGS, Kind, checked, same, shown, typed
+from tui.config.figures import figures, figures_content
+from tui.config.form import open_form
 from tui.plan_words import Plan
 from tui.screens.config import ConfigScreen
 from tui.screens.dialogs import Message

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from tui.axes import label, linear_axis, log_axis
-from tui.curves import BLOCK, Curve, Smoother
 from tui.formatting import clock_time, counted, data_size, duration, figure, rate, small_percent
-from tui.look import Look
+from tui.train.axes import label, linear_axis, log_axis
+from tui.train.curves import BLOCK, Curve, Smoother
+from tui.train.look import Look
 from tui.visible import visible, visible_line
 
 

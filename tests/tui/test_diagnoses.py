@@ -12,9 +12,9 @@ from core.contract import events as ev
 from core.contract.config import Config
 from core.contract.events import Event
 from tests.tui.fake_run import GB, training
-from tui.diagnoses import HELD_SECONDS, Diagnosis, diagnoses, settled
-from tui.hardware import Reading
 from tui.run_view import RunView, advance
+from tui.train.diagnoses import HELD_SECONDS, Diagnosis, diagnoses, settled
+from tui.train.hardware import Reading
 
 
 def memory(used: float = 3.0, total: float = 24.0, device: str = "cuda") -> ev.Memory:

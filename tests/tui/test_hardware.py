@@ -9,10 +9,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from tests.tui.fake_run import make_run, training
-from tui.figures import now_panel
 from tui.follower import Scene
-from tui.hardware import Reading, Sampler
 from tui.run_view import RunView, advance
+from tui.train.figures import now_panel
+from tui.train.hardware import Reading, Sampler
 
 
 class NoDriver(Exception):

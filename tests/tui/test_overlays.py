@@ -13,11 +13,11 @@ from core.contract.runs import create_run
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_train_screen import train, words
-from tui.look import Look
-from tui.overlays import LETTERS, Letters, choices, read_other
-from tui.pictures import pictures
 from tui.run_view import RunView, advance
 from tui.screens.overlay_choice import OverlayChoice
+from tui.train.look import Look
+from tui.train.overlays import LETTERS, Letters, choices, read_other
+from tui.train.pictures import pictures
 from tui.widgets.plot_canvas import draw
 
 

@@ -12,11 +12,11 @@ from core.contract import workbench as wb
 from core.contract.config import Config
 from core.contract.runs import create_run
 from tui.plan_words import Plan
-from tui.playground_checkpoints import default_checkpoint, list_checkpoints, survey
-from tui.playground_completion import Completion, Phase, asked, footer, heard, notes, stopped
-from tui.playground_options import FIELDS, Options
-from tui.playground_rows import SETTLE_FROM, GrowingRows
-from tui.playground_words import copied
+from tui.playground.checkpoints import default_checkpoint, list_checkpoints, survey
+from tui.playground.completion import Completion, Phase, asked, footer, heard, notes, stopped
+from tui.playground.options import FIELDS, Options
+from tui.playground.rows import SETTLE_FROM, GrowingRows
+from tui.playground.words import copied
 
 TEXTS = {
     "code": "    for x in xs:\n        if x > 0:\n            yield x  # a comment\n" * 90,

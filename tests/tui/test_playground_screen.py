@@ -19,8 +19,8 @@ from tests.tui.fake_workbench import __file__ as fake_workbench
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
 from tui.plan_words import Plan
-from tui.playground_choices import Choose, OptionsForm
-from tui.playground_completion import Phase
+from tui.playground.choices import Choose, OptionsForm
+from tui.playground.completion import Phase
 from tui.screens.dialogs import Message
 from tui.screens.playground import PlaygroundScreen
 from tui.widgets.completion_pane import CompletionPane, CompletionText

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.curves import Curve
+from tui.train.curves import Curve
 from tui.widgets.plot import Plot
 from tui.widgets.plot_canvas import CURSOR, Picture, Trace, draw
 

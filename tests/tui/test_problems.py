@@ -15,18 +15,18 @@ from core.contract.workbench import ProgramRan
 from core.data.humaneval import Problem as EngineProblem
 from core.evaluation.scoring import build_program
 from tests.tui.fake_run import make_run
-from tui.problem_code import Code
-from tui.problem_detail import Look, View, detail_blocks, problem_text
-from tui.problem_diff import diff_blocks
-from tui.problem_files import EvaluationRef, Execution, Problem, ProblemFiles, natural_order, read_problem_files
-from tui.problem_heading import filter_line, heading_content
-from tui.problem_list import Attempt, Row, Show, Status, chosen, counts, paired_rows, rows_of
-from tui.problem_options import row_content
-from tui.problem_page import Blocks, Layout, folds, page_text
-from tui.problem_pair import SIDE_BY_SIDE, pair_blocks
-from tui.problem_program import Marks, Program, check_blocks, head_blocks, marks_of
-from tui.problem_run import Rerun, obstacle
-from tui.problem_source import read_opened
+from tui.problems.code import Code
+from tui.problems.detail import Look, View, detail_blocks, problem_text
+from tui.problems.diff import diff_blocks
+from tui.problems.files import EvaluationRef, Execution, Problem, ProblemFiles, natural_order, read_problem_files
+from tui.problems.heading import filter_line, heading_content
+from tui.problems.listing import Attempt, Row, Show, Status, chosen, counts, paired_rows, rows_of
+from tui.problems.options import row_content
+from tui.problems.page import Blocks, Layout, folds, page_text
+from tui.problems.pair import SIDE_BY_SIDE, pair_blocks
+from tui.problems.program import Marks, Program, check_blocks, head_blocks, marks_of
+from tui.problems.run import Rerun, obstacle
+from tui.problems.source import read_opened
 from tui.run_view import ProblemState, RunView, advance
 
 HOSTILE = "    return '\x1b[2J\x1b]0;title\x07' # [red]not red[/red] \u202e 日本\n\x00\r\n"

@@ -15,10 +15,10 @@ from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
-from tui.problem_detail import View
-from tui.problem_files import EvaluationRef
-from tui.problem_list import Show
-from tui.problem_options import ProblemOptions
+from tui.problems.detail import View
+from tui.problems.files import EvaluationRef
+from tui.problems.listing import Show
+from tui.problems.options import ProblemOptions
 from tui.screens.problems import ProblemsScreen
 
 

@@ -14,10 +14,10 @@ from tests.tui.fake_run import make_run, training
 from tests.tui.test_problems_screen import focused, opened, task
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
-from tui.problem_editor import CompletionEditor
-from tui.problem_files import EvaluationRef, Problem
-from tui.problem_list import Attempt, Row
-from tui.problem_scratch import Scratch, StandIns
+from tui.problems.editor import CompletionEditor
+from tui.problems.files import EvaluationRef, Problem
+from tui.problems.listing import Attempt, Row
+from tui.problems.scratch import Scratch, StandIns
 from tui.run_view import ProblemState
 from tui.screens.problems import ProblemsScreen
 from tui.screens.scratch import ScratchScreen

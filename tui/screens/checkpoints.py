@@ -15,14 +15,14 @@ from core.contract.checkpoint_files import check_deletable, delete_checkpoint, p
 from core.contract.errors import SofttuneError
 from core.contract.runs import BEST_PUBLISHED
 from core.contract.workbench import ScoreCheckpoint
-from tui.catalogue import CheckpointRow
-from tui.checkpoint_browser import CheckpointBrowser
-from tui.checkpoint_detail import read_detail
-from tui.checkpoint_dialogs import CheckpointDetail
-from tui.checkpoint_export import ExportDialog
-from tui.checkpoint_jobs import ScoreJob, job_line, outcome_words
-from tui.checkpoint_questions import called, delete_words, publish_words, score_words
-from tui.problem_files import EvaluationRef
+from tui.checkpoints.browser import CheckpointBrowser
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.checkpoints.detail import read_detail
+from tui.checkpoints.dialogs import CheckpointDetail
+from tui.checkpoints.export import ExportDialog
+from tui.checkpoints.jobs import ScoreJob, job_line, outcome_words
+from tui.checkpoints.questions import called, delete_words, publish_words, score_words
+from tui.problems.files import EvaluationRef
 from tui.screens.dialogs import Confirm, Message
 from tui.visible import visible, visible_line
 from tui.widgets.panel import Panel

@@ -14,15 +14,15 @@ from textual.content import Content
 from textual.css.query import NoMatches
 from textual.widgets import OptionList, Static
 
-from tui.catalogue import CheckpointRow
-from tui.compare_cosines import cosines_text
-from tui.compare_curves import CurveSide, CurvesReader, RunCurves, curves_picture
-from tui.compare_metrics import metrics, metrics_content
-from tui.compare_sections import PARTS, Section, parts_of, section_bar
-from tui.compare_settings import settings_content
-from tui.compare_words import comparison_text, nothing_flipped, sentences, settings_words, side_line
-from tui.comparison import Comparison, Side, compared, read_side
-from tui.problem_files import EvaluationRef
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.compare.comparison import Comparison, Side, compared, read_side
+from tui.compare.cosines import cosines_text
+from tui.compare.curves import CurveSide, CurvesReader, RunCurves, curves_picture
+from tui.compare.metrics import metrics, metrics_content
+from tui.compare.sections import PARTS, Section, parts_of, section_bar
+from tui.compare.settings import settings_content
+from tui.compare.words import comparison_text, nothing_flipped, sentences, settings_words, side_line
+from tui.problems.files import EvaluationRef
 from tui.screens.base import TABS, RunScreen
 from tui.status import header
 from tui.widgets.cosine_pane import CosinePane

@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 
 from core.contract.errors import SofttuneError
 from core.contract.presets import Preset
-from tui.config_dialogs import PresetChoice, Question
-from tui.config_disk import Found, is_of_file, read_file, settings_file, write_file
-from tui.config_editing import FormScreen
-from tui.config_form import open_form
+from tui.config.dialogs import PresetChoice, Question
+from tui.config.disk import Found, is_of_file, read_file, settings_file, write_file
+from tui.config.editing import FormScreen
+from tui.config.form import open_form
 from tui.plan_words import Plan
 from tui.screens.dialogs import Message
 

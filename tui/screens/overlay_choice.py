@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.overlays import AT_MOST, Choice
 from tui.status import status_of_state
+from tui.train.overlays import AT_MOST, Choice
 from tui.visible import visible_line
 
 

@@ -11,8 +11,8 @@ from textual.app import App
 from core.contract.errors import SofttuneError
 from core.contract.runs import RunFolder
 from tui.follower import Scene
-from tui.overlays import Letters, OtherRun, choices, read_other
 from tui.screens.overlay_choice import OverlayChoice
+from tui.train.overlays import Letters, OtherRun, choices, read_other
 
 
 class Overlays(Protocol):

@@ -15,12 +15,12 @@ from textual.widgets import TextArea
 
 from core.contract.workbench import Complete
 from tui.follower import Scene
-from tui.playground_checkpoints import Bench, CheckpointFile, survey
-from tui.playground_choices import Choose, Entry, OptionsForm, checkpoint_entries, problem_entries, side_of
-from tui.playground_completion import Completion, Phase
-from tui.playground_options import Options
-from tui.playground_words import base_idle, base_title, copied, options_line, soft_idle, soft_title
-from tui.problem_files import Problem
+from tui.playground.checkpoints import Bench, CheckpointFile, survey
+from tui.playground.choices import Choose, Entry, OptionsForm, checkpoint_entries, problem_entries, side_of
+from tui.playground.completion import Completion, Phase
+from tui.playground.options import Options
+from tui.playground.words import base_idle, base_title, copied, options_line, soft_idle, soft_title
+from tui.problems.files import Problem
 from tui.screens.base import RunScreen
 from tui.screens.dialogs import Message
 from tui.visible import visible_line

@@ -12,17 +12,17 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 
 from tui.follower import Scene
-from tui.problem_by_hand import ByHand
-from tui.problem_code import warm_up
-from tui.problem_detail import Look, View, detail_blocks, problem_text
-from tui.problem_files import EvaluationRef
-from tui.problem_heading import heading_content
-from tui.problem_list import Row, Show, chosen, rows_of
-from tui.problem_options import ProblemOptions
-from tui.problem_page import Blocks
-from tui.problem_pair import pair_blocks
-from tui.problem_pane import LatestPage
-from tui.problem_source import Opened, empty_blocks, hint_of, read_opened, refs_of
+from tui.problems.by_hand import ByHand
+from tui.problems.code import warm_up
+from tui.problems.detail import Look, View, detail_blocks, problem_text
+from tui.problems.files import EvaluationRef
+from tui.problems.heading import heading_content
+from tui.problems.listing import Row, Show, chosen, rows_of
+from tui.problems.options import ProblemOptions
+from tui.problems.page import Blocks
+from tui.problems.pair import pair_blocks
+from tui.problems.pane import LatestPage
+from tui.problems.source import Opened, empty_blocks, hint_of, read_opened, refs_of
 from tui.screens.base import RunScreen
 from tui.screens.scratch import ScratchScreen
 from tui.widgets.field import Field

@@ -14,13 +14,13 @@ from textual.widgets import TextArea
 
 from tui.clipboard import home_relative
 from tui.follower import Scene
-from tui.problem_detail import outcome_blocks, verdict_blocks
-from tui.problem_editor import CompletionEditor
-from tui.problem_page import BLANK, Blocks, note
-from tui.problem_pane import PagePane
-from tui.problem_program import Marks, Program, check_blocks, head_blocks, marks_of
-from tui.problem_run import Rerun, run_program
-from tui.problem_scratch import Scratch
+from tui.problems.detail import outcome_blocks, verdict_blocks
+from tui.problems.editor import CompletionEditor
+from tui.problems.page import BLANK, Blocks, note
+from tui.problems.pane import PagePane
+from tui.problems.program import Marks, Program, check_blocks, head_blocks, marks_of
+from tui.problems.run import Rerun, run_program
+from tui.problems.scratch import Scratch
 from tui.screens.base import RunScreen
 from tui.visible import visible_line
 from tui.widgets.panel import Panel

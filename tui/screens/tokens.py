@@ -12,9 +12,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from core.contract.workbench import InspectTokens, TokensInspected
-from tui.catalogue import CheckpointRow
-from tui.compare_inquiry import Inquiry, inquire
-from tui.compare_tokens import detail, heading, summary, token_line, tokens_text
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.compare.inquiry import Inquiry, inquire
+from tui.compare.tokens import detail, heading, summary, token_line, tokens_text
 from tui.screens.base import TABS, RunScreen
 from tui.status import header
 from tui.visible import visible_line

@@ -14,17 +14,17 @@ from textual.content import Content
 from textual.css.query import NoMatches
 from textual.widgets import Static
 
-from tui.diagnoses import Diagnosis, Shown, diagnoses, settled
-from tui.figures import now_panel, stage_bar
 from tui.follower import Scene
-from tui.hardware import Reading, Sampler
-from tui.look import Look
-from tui.overlays import Letters, OtherRun
-from tui.pictures import PLOTS, pictures
-from tui.run_words import copied_lines, diagnosis_lines, ending
 from tui.screens.base import RunScreen
 from tui.screens.overlay_flow import ask_for_overlays
 from tui.screens.train_keys import KEYS, NEEDS_A_RUN, NEEDS_THE_CURSOR
+from tui.train.diagnoses import Diagnosis, Shown, diagnoses, settled
+from tui.train.figures import now_panel, stage_bar
+from tui.train.hardware import Reading, Sampler
+from tui.train.look import Look
+from tui.train.overlays import Letters, OtherRun
+from tui.train.pictures import PLOTS, pictures
+from tui.train.words import copied_lines, diagnosis_lines, ending
 from tui.widgets.panel import Panel
 from tui.widgets.plot import Plot
 from tui.widgets.plot_canvas import Picture

@@ -17,8 +17,8 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.visual import Visual
 
-from tui.playground_completion import Completion, Phase, asked, footer, heard, notes, stopped
-from tui.playground_rows import FEW_PROMPT_LINES, PROMPT_LINES, GrowingRows
+from tui.playground.completion import Completion, Phase, asked, footer, heard, notes, stopped
+from tui.playground.rows import FEW_PROMPT_LINES, PROMPT_LINES, GrowingRows
 from tui.widgets.panel import Panel
 from tui.workbench import RequestMaker, Workbench
 

@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.widgets import Static
 
 from core.contract.workbench import CosinesMapped, MapCosines
-from tui.catalogue import CheckpointRow
-from tui.compare_cosines import cosine_words, cursor_words, is_map, transposed
-from tui.compare_inquiry import Inquiry, inquire
+from tui.checkpoints.catalogue import CheckpointRow
+from tui.compare.cosines import cosine_words, cursor_words, is_map, transposed
+from tui.compare.inquiry import Inquiry, inquire
 from tui.widgets.heatmap import Heatmap, Matrix, legend
 from tui.widgets.panel import Panel
 

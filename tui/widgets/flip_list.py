@@ -7,8 +7,8 @@ from itertools import groupby
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui.compare_verdicts import Flip
-from tui.compare_words import flip_heading, flip_line
+from tui.compare.verdicts import Flip
+from tui.compare.words import flip_heading, flip_line
 
 
 class FlipList(OptionList, can_focus=False):

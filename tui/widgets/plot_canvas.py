@@ -14,8 +14,8 @@ from typing import Literal
 
 from textual.content import Content, Span
 
-from tui.axes import Axis, limits, linear_axis, log_axis
-from tui.curves import Curve
+from tui.train.axes import Axis, limits, linear_axis, log_axis
+from tui.train.curves import Curve
 
 Glyph = Literal["line", "dots", "points"]
 

@@ -8,12 +8,12 @@ from textual.content import Content
 from textual.widgets import Static
 
 from core.contract.errors import Fault, SofttuneError
-from tui.config_diff import change_words, diff_content, yaml_content
-from tui.config_facts import Facts, Machine
-from tui.config_fields import Setting
-from tui.config_figures import figures, figures_content
-from tui.config_form import Form
-from tui.config_words import help_content
+from tui.config.diff import change_words, diff_content, yaml_content
+from tui.config.facts import Facts, Machine
+from tui.config.fields import Setting
+from tui.config.figures import figures, figures_content
+from tui.config.form import Form
+from tui.config.words import help_content
 from tui.visible import visible
 
 PANES = ("help", "figures", "yaml")

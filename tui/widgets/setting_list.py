@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui.config_fields import SECTIONS, SETTINGS, Setting, shown
-from tui.config_words import FAULTY, VALUE_AT, RowState, range_line, row_content
+from tui.config.fields import SECTIONS, SETTINGS, Setting, shown
+from tui.config.words import FAULTY, VALUE_AT, RowState, range_line, row_content
 from tui.visible import visible_line
 from tui.widgets.field import Field
 

@@ -1,0 +1,1 @@
+"""What the Compare and Tokens screens show: two checkpoints, problem by problem, setting by setting, curve by curve."""

@@ -1,0 +1,69 @@
+"""What a user did to problems by hand while the app is open: runs of stored completions, and scratch copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+from tui.problems.files import EvaluationRef
+from tui.problems.listing import Attempt, Row
+from tui.problems.run import Rerun, obstacle, run_program
+from tui.problems.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tui.app import SofttuneApp
+
+HandKey = tuple[str, str, str, int]
+"""Run folder, checkpoint, task id, sample: what a run by hand and a scratch copy belong to."""
+
+
+def hand_key(ref: EvaluationRef, row: Row) -> HandKey:
+    """The key of a problem in an evaluation."""
+    return (str(ref.run.root), ref.checkpoint, *row.key)
+
+
+class ByHand:
+    """Runs and copies of a screen.
+
+    Args:
+        screen: whose workers the runs are.
+        changed: called when a run gets on.
+    """
+
+    def __init__(self, screen: Screen[None], changed: Callable[[], None]) -> None:
+        self._screen = screen
+        self._changed = changed
+        self._reruns: dict[HandKey, Rerun] = {}
+        self._scratches: dict[HandKey, Scratch] = {}
+
+    def reruns(self, refs: Sequence[EvaluationRef], row: Row) -> tuple[Rerun | None, ...]:
+        """How the runs of a row stand, one an evaluation."""
+        return tuple(self._reruns.get(hand_key(ref, row)) for ref in refs)
+
+    def rerun(self, refs: Sequence[EvaluationRef], row: Row) -> None:
+        """Run what a row's completions are again."""
+        for ref, attempt in zip(refs, row.attempts, strict=False):
+            if attempt.state.completion is not None:
+                self._screen.run_worker(self._run(ref, row, attempt.state.completion),
+                                        group=f"rerun {hand_key(ref, row)}", exclusive=True)
+
+    async def _run(self, ref: EvaluationRef, row: Row, completion: str) -> None:
+        workbench = cast("SofttuneApp", self._screen.app).workbench
+        async for rerun in run_program(workbench, ref.run, row.problem, completion):
+            self._reruns[hand_key(ref, row)] = rerun
+            self._changed()
+
+    def scratch(self, refs: Sequence[EvaluationRef], row: Row) -> Scratch | str:
+        """The scratch copy of a row, or why there can be none.
+
+        Of two completions it is A's, or B's where A has none or B lost what A passed.
+        """
+        second = row.b is not None and (row.a.state.completion is None or row.flip == "lost")
+        attempt: Attempt = row.attempts[1 if second else 0]
+        said = obstacle(row.problem, None if attempt.state.completion is None else "")
+        if said:
+            return said
+        ref = refs[1 if second else 0]
+        return self._scratches.setdefault(hand_key(ref, row), Scratch.of(ref, row, attempt))

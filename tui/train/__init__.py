@@ -1,0 +1,1 @@
+"""What the Train screen shows: curves and plots, figures, the machine, and diagnoses in words."""
