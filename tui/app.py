@@ -1,58 +1,42 @@
-"""The app: follows one run, switches screens, and turns keys into commands to the engine."""
+"""The app: its screens and keys, themes, copying, help, and how it ends."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from core.contract.config import Config
-from core.contract.control import Command
-from core.contract.errors import SofttuneError
-from core.contract.runs import RUNS, RunFolder
+from core.contract.runs import RUNS
 from tui import engine
-from tui.clipboard import copy_file, home_relative, keep, osc52
-from tui.follower import Follower, Scene
-from tui.formatting import counted
+from tui.clipboard import copy, home_relative
+from tui.following import FollowingApp, Parting, parting_words
 from tui.frugal import TerminalCells
 from tui.help import help_groups
 from tui.keymap import load_keymap, write_template
 from tui.plan_words import Plan, welcome
 from tui.preferences import Preferences
 from tui.problems.files import EvaluationRef
-from tui.screens.base import Copies, Loses, RunScreen
-from tui.screens.checkpoints import CheckpointsScreen
-from tui.screens.config import ConfigScreen
-from tui.screens.dialogs import Confirm, Help, Message, ThemeChoice
-from tui.screens.playground import PlaygroundScreen
-from tui.screens.problems import ProblemsScreen
+from tui.screens.base import Copies, Loses
+from tui.screens.dialogs import Confirm, Help, ThemeChoice
 from tui.screens.train import TrainScreen
 from tui.themes import DARK, config_folder, default_theme, load_themes, plot_colours
 from tui.workbench import Workbench
 
+__all__ = ["SCREENS", "Parting", "SofttuneApp", "parting_words"]
+
 SCREENS = ("train", "checkpoints", "problems", "config", "playground")
 """Modes, each with a screen of its own."""
 
-POLL_SECONDS = 0.25
-"""Between two looks at the events of a run that is being worked on; four times that for one that is over."""
 
-
-@dataclass(frozen=True)
-class Parting:
-    """What to say on the terminal once the app is closed: the run that goes on, if one does."""
-
-    run_id: str = ""
-
-
-class SofttuneApp(App[Parting], inherit_bindings=False):
+class SofttuneApp(FollowingApp, inherit_bindings=False):
     """softtune in the terminal.
 
     Args:
@@ -98,21 +82,13 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         self.preferences = preferences or Preferences(config_folder())
         if not start and self.preferences.screen in SCREENS:
             self.DEFAULT_MODE = self.preferences.screen  # type: ignore[misc]  # Textual reads it from the instance
-        super().__init__()
+        super().__init__(plan, runs, command, again)
         self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan, engine.damaged_runs(self._runs))))
-        self.add_mode("checkpoints", CheckpointsScreen)
-        self.add_mode("problems", ProblemsScreen)
-        self.add_mode("config", ConfigScreen)
-        self.add_mode("playground", PlaygroundScreen)
-        self.plan = plan
+        for name in SCREENS[1:]:
+            self.add_mode(name, partial(_made, name))
         self.workbench = workbench or Workbench()
-        self.scene = Scene()
         self._start = start
-        self._runs = runs
-        self._command = command
-        self._again = again
         self._cells = TerminalCells()
-        self._follower: Follower | None = None
         self._failed_themes: list[str] = []
         self._load_themes()
         keymap, self._failed_keys = load_keymap(self.preferences.folder, self.BINDINGS)
@@ -157,53 +133,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         if self._failed_keys:
             self.notify("\n".join(self._failed_keys), title="keys that cannot be used", severity="warning",
                         markup=False, timeout=10)
-        try:
-            active = engine.active_run(self._runs)
-            newest = active or engine.newest_run(self._runs)
-        except SofttuneError as error:
-            self._tell(error)
-            newest = None
-        else:
-            if self._start and active is None:
-                self._start_engine()
-                return
-        if newest is not None:
-            self._follow(engine.RunLink(newest.folder))
-
-    @property
-    def runs(self) -> Path:
-        """The folder of runs."""
-        return self._runs
-
-    @property
-    def link(self) -> engine.RunLink | None:
-        """The run that is followed."""
-        return self._follower.link if self._follower else None
-
-    def _follow(self, link: engine.RunLink) -> None:
-        self._follower = Follower(link)
-        self.run_worker(self._keep_polling(self._follower), group="follow", exclusive=True)
-
-    async def _keep_polling(self, follower: Follower) -> None:
-        """Reading and reducing happen in a thread, so that a long log never holds up a key."""
-        while follower is self._follower:
-            try:
-                scene = await asyncio.to_thread(follower.poll)
-            except Exception as error:  # a bug of ours in reading must not end the app: it is told, and q still works
-                scene = follower.faulty(f"the run cannot be followed: {type(error).__name__}: {error}")
-                await asyncio.sleep(POLL_SECONDS)  # `behind` would make the next try come at once
-            if scene is not self.scene:
-                self._show(scene)
-            if not follower.link.behind:
-                await asyncio.sleep(POLL_SECONDS if scene.active else 4 * POLL_SECONDS)
-
-    def _show(self, scene: Scene) -> None:
-        before, self.scene = self.scene, scene
-        for screen in self.screen_stack:
-            if isinstance(screen, RunScreen):
-                screen.take(scene)
-        if _possible(scene) != _possible(before):
-            self.refresh_bindings()
+        self.attach(self._start)
 
     def on_key(self, event: events.Key) -> None:
         """A key that was typed ahead of the field that it is for (over a slow line) goes into it, not to a binding."""
@@ -225,26 +155,17 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         return possible.get(action, True)
 
     async def action_show_screen(self, name: str) -> None:
-        """Switch to a screen, which takes what it missed; from one on top of it, back to it."""
-        if name == self.current_mode:
-            while len(self.screen_stack) > 1:
-                await self.pop_screen()
-        else:
-            await self.switch_mode(name)
-        if isinstance(self.screen, RunScreen):
-            self.screen.take(self.scene)
+        """Switch to a screen."""
+        await self.show(name)
 
     async def open_problems(self, a: EvaluationRef, b: EvaluationRef | None = None, task_id: str = "") -> None:
         """Show the problems of one evaluation, or of two side by side, at a problem."""
-        await self.action_show_screen("problems")
-        await self.action_show_screen("problems")  # a scratch copy may be open on top of it
+        from tui.screens.problems import ProblemsScreen
+
+        await self.show("problems")
+        await self.show("problems")  # a scratch copy may be open on top of it
         if isinstance(self.screen, ProblemsScreen):
             self.screen.open_evaluations(a, b, task_id)
-
-    async def open_run(self, run_id: str) -> None:
-        """Follow another run, on the Train screen."""
-        self._follow(engine.RunLink(RunFolder(self._runs / run_id)))
-        await self.action_show_screen("train")
 
     def action_copy(self) -> None:
         """Copy what the screen is about, to the clipboard of the terminal and to a file."""
@@ -252,96 +173,8 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
         if not found or not found[1]:
             self.notify("there is nothing to copy here yet", timeout=3)
             return
-        what, text = found
-        path, sequence = copy_file(), osc52(text)
-        if sequence and self._driver is not None:
-            self._driver.write(sequence)
-        try:
-            keep(text, path)
-        except OSError as error:
-            self.notify(f"{what}; not kept in a file: {error.strerror}: {error.filename}", title="copied",
-                        severity="warning", markup=False)
-            return
-        where = f"in {home_relative(path)}" + ("" if sequence else "; too long for the clipboard")
-        self.notify(f"{what}, {counted(text.count(chr(10)) + 1, 'lines')}: {where}", title="copied", markup=False)
-
-    def action_start_run(self) -> None:
-        """Start training, unless something is training already."""
-        try:
-            active = engine.active_run(self._runs)
-        except SofttuneError as error:
-            self._tell(error)
-            return
-        if active is not None and self.link is not None and active.folder.run_id == self.link.run_id:
-            return  # it is being followed, and has not said yet that it works
-        if active is not None:
-            self.notify(f"attached to {active.folder.run_id}, which was started elsewhere", markup=False)
-            self._follow(engine.RunLink(active.folder))
-        else:
-            self._start_engine()
-
-    def action_resume_training(self) -> None:
-        """Go on with a run that had ended before its time, from its last checkpoint."""
-        if self.link is None or not self.scene.resumable:
-            return
-        try:
-            active = engine.active_run(self._runs)
-            if active is not None:
-                raise SofttuneError(f"{active.folder.run_id} is being worked on", "wait for its end, or stop it first")
-            link = engine.resume(self.link.folder, self._again)
-        except SofttuneError as error:
-            self._tell(error)
-        else:
-            self._follow(link)
-
-    async def start_with(self, config: Config) -> None:
-        """Start a run with these settings and show it, unless something is training already."""
-        if self.scene.active:
-            self.notify(f"{self.scene.run_id} is being worked on: stop it first (1, then x)", severity="warning",
-                        markup=False)
-            return
-        self._start_engine(config)
-        await self.action_show_screen("train")
-
-    def _start_engine(self, config: Config | None = None) -> None:
-        try:
-            link = engine.start(config or self.plan.load(), self.plan.name, self._runs, self._command)
-        except SofttuneError as error:
-            self._tell(error)
-        else:
-            self._follow(link)
-
-    def _tell(self, error: SofttuneError) -> None:
-        self.push_screen(Message(error.what, error.remedy, "error"))
-
-    def action_pause_run(self) -> None:
-        """Pause; the header and the log say when it does."""
-        self._send(Command.PAUSE)
-
-    def action_resume_run(self) -> None:
-        """Go on."""
-        self._send(Command.RESUME)
-
-    def action_stop_run(self) -> None:
-        """Stop, once the user has confirmed it."""
-        training = self.scene.view.phase in ("training", "validating")
-        kept = "A checkpoint is saved, and training can go on from it." if training else "What it wrote so far stays."
-
-        def answered(yes: bool | None) -> None:
-            if yes and self._send(Command.STOP):
-                self.notify("stopping after the micro-batch it is at", timeout=3)
-
-        self.push_screen(Confirm("Stop this run?", kept), answered)
-
-    def _send(self, command: Command) -> bool:
-        if self._follower is None or not self.scene.active:
-            return False
-        try:
-            self._follower.link.send(command)
-        except SofttuneError as error:
-            self._tell(error)
-            return False
-        return True
+        told = copy(*found, self._driver.write if self._driver else None)
+        self.notify(told.message, title="copied", severity="information" if told.kept else "warning", markup=False)
 
     def action_choose_theme(self) -> None:
         """Let the user choose a theme, and remember it."""
@@ -404,13 +237,7 @@ class SofttuneApp(App[Parting], inherit_bindings=False):
                 )
 
 
-def _possible(scene: Scene) -> tuple[object, ...]:
-    """What decides which commands a run takes now."""
-    return scene.run_id, scene.active, scene.view.paused, scene.resumable
-
-
-def parting_words(parting: Parting | None) -> str:
-    """The line for the terminal after the app has closed; "" where nothing goes on."""
-    if parting is None or not parting.run_id:
-        return ""
-    return f"run {parting.run_id} goes on; `softtune` attaches to it again"
+def _made(name: str) -> Screen[Any]:
+    """A screen, imported when it is first shown: the first frame does not wait for the others."""
+    screen: type[Screen[Any]] = getattr(import_module(f"tui.screens.{name}"), f"{name.capitalize()}Screen")
+    return screen()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.contract.files import write_whole
+from tui.formatting import counted
 
 LONGEST_SEQUENCE = 74_994
 """Bytes of text that terminals take by OSC 52: base64 makes a third more of them, and xterm's limit is 100,000."""
@@ -38,9 +40,25 @@ def copy_file(environ: Mapping[str, str] = os.environ) -> Path:
     return cache / "softtune" / "copied.txt"
 
 
-def keep(text: str, path: Path) -> None:
-    """Write the copy to a file; raises OSError."""
-    write_whole(path, text.encode("utf-8", "replace"))
+@dataclass(frozen=True)
+class Copied:
+    """What became of a copy: in words, and whether a file has it."""
+
+    message: str
+    kept: bool
+
+
+def copy(what: str, text: str, write: Callable[[str], None] | None) -> Copied:
+    """Copy a text to the terminal's clipboard, through its `write`, and to a file."""
+    path, sequence = copy_file(), osc52(text)
+    if sequence and write is not None:
+        write(sequence)
+    try:
+        write_whole(path, text.encode("utf-8", "replace"))
+    except OSError as error:
+        return Copied(f"{what}; not kept in a file: {error.strerror}: {error.filename}", False)
+    where = f"in {home_relative(path)}" + ("" if sequence else "; too long for the clipboard")
+    return Copied(f"{what}, {counted(text.count(chr(10)) + 1, 'lines')}: {where}", True)
 
 
 def home_relative(path: Path, environ: Mapping[str, str] = os.environ) -> str:

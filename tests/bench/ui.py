@@ -73,13 +73,14 @@ class Terminal:
         """Press keys."""
         os.write(self._master, keys.encode())
 
-    def until(self, words: str, seconds: float = 60.0) -> float:
-        """Seconds until the words come out, from now on."""
+    def until(self, words: str, seconds: float = 60.0, fresh: bool = False) -> float:
+        """Seconds until the words have come out; `fresh`: from now on, not before."""
         begun = time.perf_counter()
-        self.seen = b""
+        if fresh:
+            self.seen = b""
         while words.encode() not in self.seen:
             if not self.read(seconds - (time.perf_counter() - begun)):
-                raise SystemExit(f"bench-ui: never saw {words!r}; the end of the output: {self.seen[-2000:]!r}")
+                raise SystemExit(f"bench-ui: never saw {words!r}; the end of the output: {self.seen[-500:]!r}")
         return time.perf_counter() - begun
 
     def read(self, seconds: float) -> bytes:
@@ -175,7 +176,7 @@ def under_load(folder: Path, keys: int, seconds: float) -> list[Row]:
             waits = []
             for _ in range(keys):
                 terminal.type("L")
-                waits.append(1000 * terminal.until("log scale", 10))
+                waits.append(1000 * terminal.until("log scale", 10, fresh=True))
                 terminal.drain(0.4)
                 terminal.type("L")
                 terminal.drain(0.4)
