@@ -63,7 +63,7 @@ class Follower:
         self.link = link
         self.scene = Scene(run_id=link.run_id)
         self._looked_at = 0.0
-        self._stamp: tuple[float, ...] = ()
+        self._stamp: tuple[object, ...] = ()
         self._asked_config = False
         self._begins_again = link.awaited
 
@@ -113,12 +113,13 @@ class Follower:
         return self.scene
 
     def _with_files(self, scene: Scene) -> Scene:
-        stamp = _stamp(self.link.folder, split_known=scene.files.split is not None)
+        # The run's own evaluation: another checkpoint may have been scored by hand since.
+        checkpoint = scene.view.score.checkpoint if scene.view.score else ""
+        stamp = (checkpoint, *_stamp(self.link.folder, checkpoint, split_known=scene.files.split is not None))
         if stamp == self._stamp:
             return scene
         self._stamp = stamp
-        return replace(scene, files=read_problem_files(self.link.folder))
-
+        return replace(scene, files=read_problem_files(self.link.folder, checkpoint))
 
     def _with_settings(self, scene: Scene) -> Scene:
         has_last = (Path(self.link.folder.checkpoints) / "last.pt").is_file()
@@ -132,9 +133,10 @@ class Follower:
         return replace(scene, has_last=has_last, config=config)
 
 
-def _stamp(folder: RunFolder, split_known: bool) -> tuple[float, ...]:
+def _stamp(folder: RunFolder, checkpoint: str, split_known: bool) -> tuple[float, ...]:
     """When the files that the Problems screen reads were last written; run.json changes all the time."""
-    files = [Path(folder.problems_file), newest_evaluation(folder), None if split_known else Path(folder.record_file)]
+    files = [Path(folder.problems_file), newest_evaluation(folder, checkpoint),
+             None if split_known else Path(folder.record_file)]
     return tuple(_written(path) for path in files)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from time import monotonic
 
+from rich.cells import get_character_cell_size
 from rich.console import Console
 from rich.control import Control
 from rich.style import Style
@@ -105,5 +106,7 @@ def _painted(update: ChopsUpdate) -> Iterator[Run]:
 
 def _cells(strip: Strip) -> list[Cell | None] | None:
     """The cells of a strip; None where a character is not exactly one cell wide."""
-    cells: list[Cell | None] = [(char, segment.style) for segment in strip for char in segment.text]
-    return cells if len(cells) == strip.cell_length else None
+    if not all(segment.text.isascii() or all(get_character_cell_size(char) == 1 for char in segment.text)
+               for segment in strip):  # the sum alone says nothing: a wide one and a combining one are two
+        return None
+    return [(char, segment.style) for segment in strip for char in segment.text]

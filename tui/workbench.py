@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -130,13 +131,23 @@ class Workbench:
         status = await process.wait()
         with log:
             words = _last_words(log)
-        self._refuse(list(self._waiting), f"the workbench ended with exit status {status}", words)
+        self._refuse(list(self._waiting), f"the workbench {ending(status)}", words)
 
     def _refuse(self, numbers: Sequence[int], what: str, words: str = "") -> None:
         remedy = words or "try again: it is started anew"
         for number in numbers:
             if number in self._waiting:
                 self._waiting[number].put_nowait(Refused(request=number, what=what, remedy=remedy))
+
+
+def ending(status: int) -> str:
+    """How a process ended, from its exit status; below 0 it is that of a signal, as where memory was short."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
 
 
 def _last_words(log: IO[bytes]) -> str:

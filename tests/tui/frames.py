@@ -11,6 +11,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
 from textual.color import Color
+from textual.geometry import Region
+from textual.strip import Strip
 
 LETTERS = string.ascii_letters + string.digits
 LOWEST_CONTRAST = 3.0
@@ -27,6 +29,11 @@ class Frame:
     def text(self) -> str:
         """The characters, without blanks at line ends."""
         return "\n".join("".join(segment.text for segment in row).rstrip() for row in self.rows)
+
+    def cropped(self, region: Region) -> Frame:
+        """A part of the screen."""
+        rows = self.rows[region.y:region.bottom]
+        return Frame(tuple(tuple(Strip(row).crop(region.x, region.right)) for row in rows))
 
     def styles(self) -> list[str]:
         """The styles: a legend of letters, then a line a row such as "12a 3b" (12 cells of style a, 3 of b)."""

@@ -16,7 +16,7 @@ from core.contract.events import Score
 from core.contract.runs import EventLog, RunFolder
 from tests.tui.fake_run import make_run, training, write_checkpoints, write_summary
 from tui.checkpoints.catalogue import CatalogueReader, CheckpointRow
-from tui.checkpoints.columns import BY_ID, COLUMNS, Order, as_text, cells_of, fits, ordered
+from tui.checkpoints.columns import BY_ID, COLUMNS, Column, Order, as_text, cells_of, fits, ordered
 from tui.checkpoints.detail import Detail, detail_content, read_detail
 from tui.checkpoints.facts import FactsReader
 from tui.checkpoints.lines import head_lines, layout, row_line
@@ -189,6 +189,15 @@ def test_the_folder_of_runs(runs: Path) -> None:
     assert catalogue.runs == 1 and catalogue.rows[0].damage
 
 
+def test_links_that_lead_nowhere_hide_nothing(runs: Path, run: RunFolder) -> None:
+    for folder, name in ((runs, "loop"), (Path(run.checkpoints), "loop.pt")):
+        (folder / name).symlink_to(name)
+        (folder / f"gone-{name}").symlink_to("/nowhere/at/all")
+    catalogue = CatalogueReader(runs).read()
+    assert (catalogue.fault, catalogue.runs) == ("", 1)
+    assert [row.name for row in catalogue.rows] == ["best", "epoch_0001", "epoch_0002", "epoch_0003", "last"]
+
+
 def test_a_bug_in_one_run_leaves_the_others(runs: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: FactsReader) -> None:
         raise KeyError("surprise")
@@ -264,6 +273,24 @@ def test_every_line_fits_and_what_matters_stays(width: int) -> None:
         assert all(line.cell_length <= width for line in lines)
         assert all(line.cell_length <= width + 2 for line in head_lines(places, Order("heldout_loss", False), width))
         assert lines[0].plain.startswith("▸A ● ") and "long-name" in lines[0].plain
+
+
+@pytest.mark.parametrize("column", [column for column in COLUMNS if column.id != "written"], ids=lambda one: one.id)
+def test_the_column_that_sorts_has_room(column: Column) -> None:
+    cells = [cells_of(row) for row in some_rows()]
+    for width in (78, 98, 118):
+        places = layout(cells, width, column.id)
+        assert column in [place.column for place in places] and places[-1].at + places[-1].width <= width
+
+
+@pytest.mark.parametrize("name", ["train", "second", "demo"])
+def test_perplexity_and_date_have_room_at_120(name: str) -> None:
+    run = RunFolder(Path(f"runs/2026-11-23-221004-{name}"))
+    row = replace(some_rows()[0], run=run, name="epoch_0003", written=1.77e9)
+    places = layout([cells_of(row)], 118)
+    assert {"perplexity", "written", "train_loss"} <= {place.column.id for place in places}
+    wanted = "● 2026-11-23-221004-demo" if name == "demo" else f"● …11-23-221004-{name}"
+    assert wanted in row_line(row, cells_of(row), places, 118, "", False).plain
 
 
 def test_numbers_stand_under_each_other() -> None:

@@ -99,8 +99,11 @@ async def test_the_table_and_its_cursor(open_app: OpenApp, runs: Path) -> None:
         assert app.screen is screen(app) and not screen(app).marks
         await pilot.press("enter")
         await shows(app, pilot, CheckpointDetail, "Mend or remove the folder")
-        await pilot.press("D", "escape", "home")
-        assert at(app) == "last"
+        await pilot.press("D", "escape", "home", "space")
+        assert at(app) == "last" and "A is marked" in words(app)
+        await filtered(app, pilot, "first", 5)
+        assert "showing 5 of 6" in words(app) and "space marks the other" in words(app).splitlines()[1]
+        await pilot.press("escape")
         await pilot.resize_terminal(160, 50)
         await until(pilot, lambda: "perplexity" in words(app) and "written" in words(app))
         assert at(app) == "last"
@@ -124,6 +127,9 @@ async def test_sorting(open_app: OpenApp, runs: Path) -> None:
         await pilot.press("o", "H")
         await until(pilot, lambda: screen(app).order.column == "pass_heldout")
         assert names(app)[0] == "best"
+        assert "size" not in words(app)
+        await pilot.press("o", "s")
+        await until(pilot, lambda: "▼size" in words(app))
         await pilot.press("o", "escape")
         column = words(app).splitlines()[4].index("epoch")
         await pilot.click(CheckpointTable, offset=(column + 1, 2))
@@ -261,8 +267,9 @@ async def test_delete_and_undelete(open_app: OpenApp, runs: Path) -> None:
         await pilot.press("y")
         await until(pilot, lambda: "best" not in names(app))
         assert not best.exists() and at(app) == "epoch_0003"
-        await pilot.press("u")
+        await pilot.press("end", "u")
         await until(pilot, lambda: "best" in names(app))
+        assert at(app) == "best"
         assert best.exists() and next(row for row in table(app)._rows if row.name == "best").scored
 
 

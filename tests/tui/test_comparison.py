@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tui.compare.inquiry import Inquiry
 from tui.compare.metrics import metrics, metrics_content
 from tui.compare.sections import Section, parts_of
 from tui.compare.settings import Difference, differences, settings_content
-from tui.compare.tokens import multiple, quoted, summary, token_line, tokens_text
+from tui.compare.tokens import detail, multiple, quoted, summary, token_line, tokens_text
 from tui.compare.verdicts import Counts, Tries, Verdicts, pair, read_verdicts
 from tui.compare.words import comparison_text, flip_line, sentences, settings_words, side_line, verdict
 from tui.train.curves import Curve
@@ -97,6 +98,13 @@ def test_nothing_in_common_and_nothing_scored() -> None:
     assert "A and B were not scored" in said(Verdicts(), Verdicts())[0]
     assert said(tries("f"), tries("p"), complete=False) == ["reading the results …"]
     assert any("✗ B: no line" in line for line in said(tries("f"), Verdicts(fault="no line of results.jsonl")))
+
+
+def test_a_checkpoint_that_is_written_anew_is_named() -> None:
+    at_work = [replace(row(name), state="running") for name in ("last", "epoch_0001")]
+    for a, b, letters in ((at_work[0], row(), "A"), (row(), at_work[0], "B"), (row("last"), at_work[1], "")):
+        lines = [line.plain for line in sentences(compared(Side(a, tries("pf")), Side(b, tries("pp"))))]
+        assert [line[2] for line in lines if "writes it anew" in line] == list(letters)
 
 
 def results(folder: RunFolder, rows: list[object], name: str = "best", torn: str = "") -> None:
@@ -320,6 +328,17 @@ def test_token_lines() -> None:
     assert multiple(math.nan, 2.0) == multiple(1.0, 0.0) == "–"
     assert "0 virtual tokens" in summary(TokensInspected(request=1, tokens=[], vocabulary_norm=1.0)).plain
     assert tokens_text([token], 2.0).split("\n")[1].startswith("1\t2.5000\t1.25\t“")
+
+
+@pytest.mark.parametrize("size", [(5, 76), (9, 116), (2, 76), (1, 3)])
+def test_all_neighbours_of_a_token_have_room(size: tuple[int, int]) -> None:
+    lines, width = size
+    nearest = [Neighbour(token=f"word{i}" * 4, token_id=151_640 + i, cosine=0.9 - i / 10) for i in range(8)]
+    shown = detail(3, VirtualToken(norm=2.5, nearest=nearest), lines, width).plain.splitlines()
+    assert shown[0].startswith("virtual token 4") and len(shown) <= max(2, lines)
+    if lines > 2:
+        assert all(len(line) <= width for line in shown)
+        assert all(f"token {one.token_id}" in "\n".join(shown) for one in nearest)
 
 
 def test_an_inquiry_that_ends_without_an_answer_is_refused() -> None:

@@ -198,6 +198,7 @@ async def test_editing_undoing_and_writing_keep_everything_else(open_app: OpenAp
     async with app.run_test(size=(120, 40)) as pilot:
         config = await opened(app, pilot)
         assert "as saved" in words(app) and "YAML: nothing to write" in words(app) and "enter edit" in words(app)
+        assert "d shows the whole of it" in words(app)
         await at(app, pilot, "soft_prompts.embedding_dim")
         await pilot.press("j")
         assert config.setting.name == "training.batch_size" and "problems in one forward pass" in words(app)
@@ -256,11 +257,12 @@ async def test_switches_choices_and_the_search(open_app: OpenApp, runs: Path) ->
         await until(pilot, lambda: config.settings._shown == ["hardware.mixed_precision"])
         assert "learning_rate" not in words(app).partition("│╭")[0] and "“precision”: 1" in words(app)
         await pilot.press("enter", "enter")
-        assert config.form.values["hardware.mixed_precision"] is False
+        assert config.form.values["hardware.mixed_precision"] is False and "esc back" in words(app)
         await pilot.press("space")
         assert config.form.values["hardware.mixed_precision"] is True
         await pilot.press("escape")
         await until(pilot, lambda: len(config.settings._shown) == len(SETTINGS))
+        await until(pilot, lambda: "esc back" not in words(app))
         assert config.setting.name == "hardware.mixed_precision"
         await pilot.press("up", "right")
         assert config.form.values["hardware.device"] == "cuda"

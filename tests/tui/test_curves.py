@@ -110,6 +110,26 @@ def test_a_zoomed_window_follows_the_cursor() -> None:
     assert later is not None and look.cursor is not None and later[0] <= look.cursor <= later[1]
 
 
+@pytest.mark.parametrize("look", [Look(share=0.1, back=0.5), Look(share=0.1, cursor=97.0)])
+def test_a_window_that_was_moved_away_stays_while_the_run_goes_on(look: Look) -> None:
+    before, window = STEPS, look.window(STEPS)
+    for last in (101, 250, 9_000):
+        after = before.extended([(float(x), 0.0) for x in range(int(before.xs[-1]) + 1, last + 1)])
+        look, before = look.grown(before, after), after
+        assert look.window(after) == pytest.approx(window) and look.zoomed(0.5).share < look.share + 1e-12
+    back = Curve(before.xs[:50], before.ys[:50])
+    again = look.grown(before, back)
+    low, high = again.window(back) or (0.0, 0.0)
+    assert 0 <= low < high <= 50 and (again.cursor is None or again.cursor == 50)
+
+
+def test_a_window_at_the_end_moves_along() -> None:
+    grown = STEPS.extended([(101.0, 0.0)])
+    assert Look(share=0.1).grown(STEPS, grown) == Look(share=0.1)
+    assert Look(cursor=50.0).grown(STEPS, grown) == Look(cursor=50.0)
+    assert Look(share=0.1, back=0.5).grown(Curve(), STEPS) == Look(share=0.1, back=0.5)
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(math.nan, "–"), (math.inf, "–"), (1e30, "–")])
 def test_what_is_no_time(seconds: float, words: str) -> None:
     assert clock_time(seconds) == words

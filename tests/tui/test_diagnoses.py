@@ -139,6 +139,9 @@ def test_memory_nearly_full() -> None:
     machine = run(falling(20), used=memory(3, 16, "cpu"))
     assert kinds(machine, reading=Reading(machine_memory=0.95)) == ["memory"]
     assert kinds(machine, reading=Reading(machine_memory=0.5)) == kinds(machine) == []
+    shared = diagnoses(run(falling(20), used=memory(3)), reading=Reading(gpu_memory=0.95))
+    assert [one.kind for one in shared] == ["memory"] and "with other programs" in shared[0].what
+    assert kinds(run(falling(20), used=memory(3)), reading=Reading(machine_memory=0.95, gpu_memory=0.5)) == []
     assert kinds(run([1.0], used=memory(3, 0))) == []  # a device that says nothing of its size
 
 

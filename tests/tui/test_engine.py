@@ -166,3 +166,19 @@ def test_results_that_arrive_later_are_read(runs: Path) -> None:
     row = {"task_id": "HumanEval/0", "completion": "x", "passed": True}
     (place / "results.jsonl").write_text(json.dumps(row) + "\n")
     assert poll_until(follower, lambda scene: bool(scene.files.states)).files.checkpoint == "best"
+
+
+def test_scoring_another_checkpoint_by_hand_leaves_the_run_s_own_results(runs: Path) -> None:
+    folder = make_run(runs, count=2)
+    follower = Follower(RunLink(folder))
+    assert follower.poll().files.checkpoint == "best"
+    place = folder.evaluation("epoch_0001")
+    place.mkdir(parents=True)
+    (place / "results.jsonl").write_text(json.dumps({"task_id": "HumanEval/0", "completion": "x", "passed": True}))
+    follower._looked_at = 0.0
+    scene = follower.poll()
+    assert scene.files.checkpoint == "best" and len(scene.files.states) == 2
+    best = folder.evaluation("best") / "results.jsonl"
+    best.write_text(json.dumps({"task_id": "HumanEval/1", "completion": "scored anew", "passed": True}))
+    follower._looked_at = 0.0
+    assert len(follower.poll().files.states) == 1

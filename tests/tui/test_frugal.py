@@ -68,6 +68,8 @@ def test_wide_characters_are_sent_whole() -> None:
     cells, screen = TerminalCells(), object()
     for _ in range(2):
         assert sent(cells.trimmed(screen, layout("日本ab"))) == [(0, 0, "日本ab")]
+    cells.trimmed(screen, layout("日abc\u0301"))  # as many characters as cells, but not one each
+    assert sent(cells.trimmed(screen, layout("日xbc\u0301"))) == [(0, 0, "日xbc\u0301")]
 
 
 def test_another_screen_and_a_resize_send_all() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 from textual.widgets import OptionList
 
+from core.contract import events as ev
 from core.contract.config import Config
 from core.contract.errors import SofttuneError
 from core.contract.runs import create_run
@@ -60,6 +62,13 @@ def test_they_are_drawn_below_the_own_ones_with_their_letter(runs: Path) -> None
         assert [trace.mark for trace in picture.traces[:2]] == ["c", "c"] and picture.traces[-1].name == "held-out"
         assert draw(picture, 80, 14).plain.count("c") >= 2  # where this run has no point of its own
     assert plots["memory"][0].traces == pictures(view, Look())["memory"][0].traces
+
+
+def test_losses_that_are_no_numbers_are_said_to_be() -> None:
+    steps = [event for event in training("y", steps=3) if isinstance(event, ev.StepCompleted)]
+    view = advance(RunView(), [step.model_copy(update={"loss": math.nan}) for step in steps])
+    assert "no loss so far is a finite number" in draw(pictures(view, Look())["loss"][0], 60, 12).plain
+    assert "after the first optimizer step" in draw(pictures(RunView(), Look())["loss"][0], 60, 12).plain
 
 
 async def test_o_lays_a_run_over_the_shown_one(open_app: OpenApp, runs: Path) -> None:

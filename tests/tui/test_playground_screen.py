@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
@@ -21,6 +23,7 @@ from tui.app import SofttuneApp
 from tui.plan_words import Plan
 from tui.playground.choices import Choose, OptionsForm
 from tui.playground.completion import Phase
+from tui.playground.options import Options
 from tui.screens.dialogs import Message
 from tui.screens.playground import PlaygroundScreen
 from tui.widgets.completion_pane import CompletionPane, CompletionText
@@ -206,6 +209,35 @@ async def test_options_are_checked_and_kept(open_app: OpenApp, runs: Path) -> No
         await until(pilot, lambda: len(answers.asked) == 4)
         inference = answers.asked[2].config.inference
         assert (inference.max_new_tokens, inference.temperature, inference.stop_sequences) == (64, 0.7, [])
+
+
+async def test_keys_that_come_in_one_burst_act_in_their_order(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=4)
+    app = open_app()
+
+    def burst(*keys: str) -> None:
+        for key in keys:
+            name = "right_square_bracket" if key == "]" else "full_stop" if key == "." else key
+            app.post_message(events.Key(name, key if len(key) == 1 else None))
+
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, 4)
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, Choose))
+        burst("down", "down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, PlaygroundScreen))
+        assert screen(app).problem == app.scene.files.problems[2]
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, OptionsForm))
+        burst("end", "0", "down", *"1.5", "down", "down", "down", "backspace", *"off", "enter")
+        await until(pilot, lambda: isinstance(app.screen, PlaygroundScreen))
+        changed, before = screen(app).options, Options.of(Config())
+        assert changed == replace(before, max_new_tokens=before.max_new_tokens * 10, temperature=1.5,
+                                  stop_sequences=False)
+        await pilot.press("e")
+        burst("x", "escape", "]")
+        await until(pilot, lambda: screen(app).problem == app.scene.files.problems[3])
+        assert app.focused is None and screen(app).prompt == app.scene.files.problems[3].prompt
 
 
 async def test_stopping_and_going_on_elsewhere(open_app: OpenApp, runs: Path) -> None:

@@ -47,7 +47,7 @@ def test_no_points_say_what_will_come() -> None:
 
 def test_nothing_paints_a_background() -> None:
     styles = {str(span.style) for span in draw(picture(3.0, 2.0, 1.0), 60, 12).spans}
-    assert styles == {"$plot-train", "$plot-frame 60%"}
+    assert styles == {"$plot-train", "$plot-frame 85%"}
 
 
 def test_points_and_lines_differ_without_colour() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,18 @@ def test_events_win_over_results_of_another_completion() -> None:
     made = rows_of(live, files)[0].a
     assert made.status is Status.RUNNING and made.state.completion == "new" and made.execution.traceback == ""
     assert rows_of(RunView(), files)[0].a.execution.traceback == "old trace"
+
+
+def test_results_win_over_the_events_of_a_run_that_is_over() -> None:
+    key = ("a/0", 0)
+    files = ProblemFiles((Problem("a/0"), Problem("a/1")),
+                         states={key: ProblemState(completion="by hand", passed=True, verdict="passed")},
+                         executions={key: Execution(stdout="by hand")})
+    live = advance(RunView(), [ev.CompletionGenerated(task_id=f"a/{n}", completion="in the run", tokens=1,
+                                                      finish_reason="eos", done=n + 1, total=2) for n in range(2)])
+    first, second = rows_of(live, files, over=True)
+    assert first.a.state.completion == "by hand" and first.a.execution.stdout == "by hand"
+    assert second.a.state.completion == "in the run"  # of which there are no results
 
 
 def test_several_samples_of_one_problem_are_rows_of_their_own() -> None:
@@ -290,6 +304,31 @@ def test_colours_come_line_by_line() -> None:
     assert code.styled(4).plain == ""
 
 
+IMPORTING_SLOWLY = """
+import sys, threading, time
+begun = threading.Event()
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pygments.lexers._mapping":
+            begun.set()
+            time.sleep(0.3)
+
+sys.meta_path.insert(0, Slow())
+from tui.problems.code import Code, warm_up
+thread = threading.Thread(target=warm_up)
+thread.start()
+begun.wait(20)
+print(Code("x = 1").styled(0).plain)
+thread.join()
+"""
+
+
+def test_the_first_code_is_shown_while_the_lexer_is_still_being_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING_SLOWLY], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("x = 1\n", "")
+
+
 def test_what_a_page_says_of_a_problem_without_a_completion() -> None:
     text = page(row(ProblemState()), look=Look(hint="E scores it"))
     assert "not completed yet" in text and "E scores it" in text and "── prompt" in text and "completion" not in \
@@ -352,6 +391,18 @@ def test_a_run_by_hand_stands_beside_the_stored_verdict() -> None:
     text = page(made, look=Look(reruns=(Rerun(fault="the workbench ended", remedy="try [b]again[/b]"),)))
     assert "✗ run again: the workbench ended" in text and "→ try [b]again[/b]" in text
     assert "… run again: running" in page(made, look=Look(reruns=(Rerun(working="running"),)))
+
+
+def test_what_a_run_by_hand_printed_comes_below_the_program_that_did() -> None:
+    printing = ran(detail="line 7: assert f() == 2", stdout="printed by hand\n" * 500)
+    text = page(row(FAILED), look=Look(reruns=(printing,)))
+    assert "run again: failed, as stored, but for another reason" in text and "line 7: assert f() == 2" in text
+    assert text.index("run again: failed") < text.index("prompt and completion") < text.index("run again: printed")
+    two = page_text(pair_blocks(pair(FAILED, FAILED), Look(reruns=(None, printing)), 120), 120)
+    assert two.index("B: completion") < two.index("B: run again: printed") and "A: run again" not in two
+    late = ProblemState(completion="x", verdict="timed out", detail="after 3.0 s")
+    text = page(row(late), look=Look(reruns=(ran(verdict="timed out", detail="after 3.3 s"),)))
+    assert "run again: timed out, as stored\n" in text and "3.3" not in text
 
 
 def test_what_cannot_be_run() -> None:

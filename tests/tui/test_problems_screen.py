@@ -256,8 +256,8 @@ async def test_a_completion_is_run_again(open_app: OpenApp, runs: Path) -> None:
     app = open_app(workbench=("--pace", "0.05"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 6)
-        await pilot.press("r")
-        await until(pilot, lambda: "run again: running the program in the sandbox" in words(app))
+        await pilot.press("enter", "end", "r")
+        await until(pilot, lambda: "run again: running the program in the sandbox" in words(app))  # at the page's top
         await until(pilot, lambda: "run again: failed, not as stored" in words(app))
         assert "the stored results stay as they are" in words(app) and "✓ passed" in words(app)
         await pilot.press("right_square_bracket")

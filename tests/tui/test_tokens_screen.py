@@ -50,7 +50,7 @@ async def test_virtual_tokens_and_their_neighbours(open_app: OpenApp, runs: Path
         what, text = screen(app).copy_text() or ("", "")
         assert what == "the virtual tokens of best" and len(text.splitlines()) == 21 and "“␛[31m”\t0.9000" in text
         await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: "“word9.1”" in words(app) and "word9.4" not in words(app))
+        await until(pilot, lambda: "“word9.4”" in words(app) and "word8.2" not in words(app))
         assert at(app) == 9 and all(len(line) <= 80 for line in words(app).splitlines())
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tui.app import SofttuneApp
 from tui.engine import Condition
 from tui.follower import Follower, Scene
 from tui.run_view import RunView, advance
+from tui.screens.base import RunScreen
 from tui.screens.dialogs import Confirm, Message
 from tui.screens.train import TrainScreen
 from tui.status import header
@@ -288,6 +290,43 @@ async def test_r_goes_on_with_a_stopped_run(open_app: OpenApp, runs: Path) -> No
         await until(pilot, lambda: app.scene.view.outcome == "stopped" and app.scene.resumable)
 
 
+async def test_another_run_is_looked_at_from_its_beginning(open_app: OpenApp, runs: Path) -> None:
+    make_run(runs, count=3)
+    app = open_app(engine=("--count", "3", "--steps", "500", "--pace", "0.02"))
+    async with app.run_test(size=(120, 50)) as pilot:
+        await until(pilot, lambda: "! overfitting" in words(app))
+        before = app.scene.run_id
+        await pilot.press("plus", "r", "pageup", "s")
+        await until(pilot, lambda: app.scene.run_id != before and app.scene.view.done_steps > 3)
+        await until(pilot, lambda: "train 1." in words(app))
+        shown = words(app)
+        assert train(app).look.cursor is None and train(app).look.share == 1 and "at the cursor" not in shown
+        assert "no data" not in shown and "─ follows ─" in shown and "! overfitting" not in shown
+        await pilot.press("plus", "plus", "left")
+        window, done = train(app).look.window(app.scene.view.train_loss), app.scene.view.done_steps
+        await until(pilot, lambda: app.scene.view.done_steps > done + 5)
+        await until(pilot, lambda: train(app).look.window(app.scene.view.train_loss) == pytest.approx(window))
+
+
+async def test_each_screen_has_one_clock(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks: list[str] = []  # two at once would also measure the engine's CPU over no time at all
+    whole = RunScreen.set_interval
+
+    def watched(screen: RunScreen, seconds: float, call: Any = None, **more: Any) -> Any:
+        if not more:
+            clocks.append(f"{screen.TAB} {call.__name__}")
+        return whole(screen, seconds, call, **more)
+
+    monkeypatch.setattr(RunScreen, "set_interval", watched)
+    app = open_app()
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: bool(clocks))
+        await pilot.press("4")
+        await until(pilot, lambda: "Config tick" in clocks)
+        await pilot.pause()
+        assert sorted(clocks) == ["Config look", "Config tick", "Train tick"]
+
+
 async def test_an_engine_that_cannot_go_on_is_a_crash(open_app: OpenApp, runs: Path) -> None:
     stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
     folder = make_run(runs, stopped, state="stopped", count=2)
@@ -314,7 +353,7 @@ async def test_diagnoses_and_the_machine_are_told(
         await until(pilot, lambda: "! overfitting  held-out loss" in words(app) and "B, CPU" in words(app))
         shown = words(app)
         assert "training.num_epochs" in shown and "! warm-up" in shown and "→ set training.warmup_steps to 3" in shown
-        assert "182 W of 450 W" in shown
+        assert "182/450 W" in shown
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "! overfitting" in words(app) and "! warm-up" not in words(app))
         what, text = train(app).copy_text() or ("", "")

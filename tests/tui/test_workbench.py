@@ -12,7 +12,7 @@ import pytest
 from core.contract import workbench as wb
 from core.contract.config import Config
 from tests.tui.fake_workbench import __file__ as fake_workbench
-from tui.workbench import Workbench
+from tui.workbench import Workbench, ending
 
 
 @contextlib.asynccontextmanager
@@ -65,6 +65,19 @@ async def test_a_death_is_told_with_its_last_words_and_the_next_request_starts_a
         assert "exit status 3" in reply.what
         assert reply.remedy == "CUDA error: out of memory"
         assert isinstance([reply async for reply in workbench.ask(completion())][-1], wb.Ended)
+
+
+async def test_a_kill_is_told_by_its_signal() -> None:
+    async with fake("--pace", "0.05") as workbench:
+        replies = workbench.ask(completion())
+        await anext(replies)
+        assert workbench._process is not None
+        workbench._process.kill()
+        *_, last = [reply async for reply in replies]
+        assert isinstance(last, wb.Refused) and last.what == "the workbench was ended by SIGKILL"
+        assert "try again" in last.remedy
+        assert isinstance([reply async for reply in workbench.ask(completion())][-1], wb.Ended)
+    assert ending(-64) in ("was ended by SIGRTMAX", "was ended by signal 64") and "exit status 0" in ending(0)
 
 
 async def test_what_cannot_be_started_is_refused() -> None:

@@ -142,6 +142,8 @@ class CheckpointBrowser(RunScreen):
                                           " marks the other"))
         arrow = "▼" if self.order.descending else "▲"
         by = Content.styled(f"by {BY_ID[self.order.column].words} {arrow}", "$text-muted")
+        while len(parts) > 1 and sum(part.cell_length + 3 for part in parts) - 2 > width:
+            parts.pop(0)  # what the next keys are for is at the end
         line = Content.assemble(" ", Content("   ").join(parts))
         room = width - line.cell_length - by.cell_length - 1
         return Content.assemble(line, " " * room, by) if room >= 3 else line

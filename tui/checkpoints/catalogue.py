@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -93,7 +93,7 @@ class CatalogueReader:
     def _read(self) -> Catalogue:
         try:
             with os.scandir(self._runs) as entries:
-                names = sorted((entry.name for entry in entries if entry.is_dir()), reverse=True)
+                names = sorted((entry.name for entry in entries if _is(entry, "dir")), reverse=True)
         except FileNotFoundError:
             return Catalogue()
         except OSError as error:
@@ -160,7 +160,7 @@ class RunReader:
             with os.scandir(place) as entries:
                 found = list(entries)
             files = [entry for entry in found if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
-                     and entry.is_file() and entry.stat()]
+                     and _is(entry, "file") and entry.stat()]
         except FileNotFoundError:
             self.trash = []
             return [], ""  # it has not written any yet
@@ -186,6 +186,14 @@ class RunReader:
             kept = self._kept[path] = (stamp, _tried(path, read))
         result: tuple[Value | None, str] = kept[1]
         return result
+
+
+def _is(entry: os.DirEntry[str], kind: Literal["dir", "file"]) -> bool:
+    """A link that leads nowhere, or round in a circle, is neither; the others of its folder are still listed."""
+    try:
+        return entry.is_dir() if kind == "dir" else entry.is_file()
+    except OSError:
+        return False
 
 
 def _peak_rate(config: Config | None, facts: RunFacts) -> float | None:

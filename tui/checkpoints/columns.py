@@ -82,7 +82,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("heldout_loss", "h", "held-out loss", "held-out", lambda row: row.heldout_loss,
            lambda row: short_figure(row.heldout_loss), group="loss"),
     Column("perplexity", "p", "perplexity, held-out", "perplexity", lambda row: row.perplexity,
-           lambda row: short_figure(row.perplexity), rank=5),
+           lambda row: short_figure(row.perplexity), rank=4),
     Column("pass_train", "T", "pass@1, training problems", "train", lambda row: share(row.train),
            lambda row: _pass_text(row.train), rank=2, group="pass@1", descending=True),
     Column("pass_heldout", "H", "pass@1, held-out problems", "held-out", lambda row: share(row.heldout),
@@ -93,7 +93,7 @@ COLUMNS: tuple[Column, ...] = (
            lambda row: _rate_text(row.learning_rate), rank=7, descending=True),
     Column("size", "s", "size of the file", "size", lambda row: row.size or None,
            lambda row: data_size(row.size), rank=9, descending=True),
-    Column("written", "d", "date", "written", lambda row: row.written or None, lambda row: when(row.written), rank=4,
+    Column("written", "d", "date", "written", lambda row: row.written or None, lambda row: when(row.written), rank=5,
            descending=True),
 )
 BY_ID = {column.id: column for column in COLUMNS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,9 +22,16 @@ SIGN = 2
 SHORTEST_RUN = 17
 """Cells of a run's id that are kept: time and name."""
 LONGEST = 40
+FIRST = -1
+"""The rank of the column that sorts, other than the date, which is in a run's id as well."""
 IMPORTANT = 3
 """Columns up to this rank are shown beside a run's id that is cut."""
+WITHOUT_YEAR = 5
+"""Columns up to this rank are shown beside a run's id that lacks no more than its year."""
+YEAR = 4
+"""Cells that an id is shorter by without its year: "…11-23-221004-demo"."""
 HEAD_LINES = 2
+_DATED = re.compile(r"\d{4}-\d\d-\d\d-")
 
 
 @dataclass(frozen=True)
@@ -37,27 +45,33 @@ class Place:
     width: int
 
 
-def layout(cells: Iterable[tuple[str, ...]], width: int) -> tuple[Place, ...]:
+def layout(cells: Iterable[tuple[str, ...]], width: int, sorted_by: str = "") -> tuple[Place, ...]:
     """The columns that have room in `width` cells, given what they show; a run's id is cut before the most important
-    ones go, and whole before the others come."""
+    ones go, and whole before the others come. The column that the user sorts by is the most important."""
     widths = [len(column.head) + (2 if not column.right else 1) for column in COLUMNS]
     for row in cells:
         widths = [max(have, min(LONGEST, cell_len(text))) for have, text in zip(widths, row, strict=True)]
     widths[0] += SIGN
     whole, room = widths[0], width - GUTTER
     widths[0] = min(whole, SHORTEST_RUN + SIGN)
-    shown = [index for index, column in enumerate(COLUMNS) if not column.rank]
-    for index in sorted((i for i, column in enumerate(COLUMNS) if column.rank), key=lambda i: COLUMNS[i].rank):
-        kept = whole - widths[0] if COLUMNS[index].rank > IMPORTANT else 0
-        if _taken(widths, [*shown, index]) + kept > room:
-            break
-        shown.append(index)
-    widths[0] = max(4, min(whole, widths[0] + room - _taken(widths, shown)))
+    ranks = {index: FIRST if column.rank and column.id == sorted_by != Order().column else column.rank
+             for index, column in enumerate(COLUMNS)}
+    shown = [index for index, rank in ranks.items() if not rank]
+    for index in sorted((index for index, rank in ranks.items() if rank), key=lambda index: ranks[index]):
+        if _taken(widths, [*shown, index]) + _kept(ranks[index], whole - widths[0]) <= room:
+            shown.append(index)
+    left = widths[0] + room - _taken(widths, shown)
+    widths[0] = whole if left >= whole else max(4, min(whole - YEAR, left))  # all of about one length lack the year
     places, at = [], GUTTER
     for index in sorted(shown):
         places.append(Place(COLUMNS[index], index, at, widths[index]))
         at += widths[index] + GAP
     return tuple(places)
+
+
+def _kept(rank: int, more: int) -> int:
+    """How many more cells a run's id keeps before a column of this rank comes, `more` being all of them."""
+    return 0 if rank <= IMPORTANT else max(0, more - YEAR) if rank <= WITHOUT_YEAR else more
 
 
 def _taken(widths: list[int], shown: list[int]) -> int:
@@ -116,7 +130,9 @@ def _aligned(text: str, place: Place) -> str:
 
 
 def _fitted(run_id: str, width: int) -> str:
-    """A run's id in so many cells; its end, which has the name, is kept."""
+    """A run's id in so many cells; its end, which has the name, is kept, and its year goes as a whole."""
+    if cell_len(run_id) > width and _DATED.match(run_id):
+        run_id = "…" + run_id[YEAR + 1:]
     while cell_len(run_id) > width:
         run_id = "…" + run_id.removeprefix("…")[1:]
     return set_cell_size(run_id, width)

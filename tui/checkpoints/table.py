@@ -84,6 +84,10 @@ class CheckpointTable(ScrollView, can_focus=True):
         kept = self._cells.get(row.key)
         return kept if kept is not None and kept[0] == row else (row, cells_of(row))
 
+    def wish(self, key: str) -> None:
+        """Put the cursor on this row as soon as it is among those shown."""
+        self._wanted = key
+
     def _keep_cursor(self, at: int) -> None:
         """On the same row as before, and at the same height where the table is scrolled; else where that row was."""
         keys = [row.key for row in self._rows]
@@ -96,7 +100,7 @@ class CheckpointTable(ScrollView, can_focus=True):
         self.post_message(self.Moved())
 
     def _lay_out(self) -> tuple[Place, ...]:
-        return layout((cells for _, cells in self._cells.values()), self._width)
+        return layout((cells for _, cells in self._cells.values()), self._width, self._order.column)
 
     @property
     def _width(self) -> int:

@@ -71,15 +71,20 @@ def _neighbour(one: Neighbour) -> Content:
     return Content.assemble(fitted(Content(quoted(one.token)), LONGEST_TOKEN), (f" {one.cosine:5.2f}  ", "$text-muted"))
 
 
-def detail(number: int, token: VirtualToken, lines: int) -> Content:
-    """All neighbours of one virtual token with their ids, one a line."""
-    parts = [Content.assemble((f"virtual token {number + 1}", "bold"), ("  norm ", "$text-muted"), figure(token.norm))]
-    parts += [
-        Content.assemble((f"{figure(one.cosine):>8}", "bold"), f"  {quoted(one.token, LONGEST_DETAIL)}",
-                         (f"  token {one.token_id}", "$text-muted"))
-        for one in token.nearest
-    ]
-    return Content("\n").join(parts[:lines])
+def detail(number: int, token: VirtualToken, lines: int, width: int) -> Content:
+    """All neighbours of one virtual token with their ids, in as few columns as the lines allow."""
+    head = Content.assemble((f"virtual token {number + 1}", "bold"), ("  norm ", "$text-muted"), figure(token.norm))
+    rows = max(1, lines - 1)
+    room = max(1, width // max(1, math.ceil(len(token.nearest) / rows)))
+    cells = [_full(one, room) for one in token.nearest]
+    return Content("\n").join([head, *(Content.assemble(*cells[row::rows]) for row in range(min(rows, len(cells))))])
+
+
+def _full(one: Neighbour, room: int) -> Content:
+    """Cosine, token and id, padded to so many cells; the token is cut where they are too few."""
+    cosine, token_id = f"{figure(one.cosine):>8}", f"  token {one.token_id}"
+    token = quoted(one.token, max(4, min(LONGEST_DETAIL, room - len(cosine) - len(token_id) - 3)))
+    return fitted(Content.assemble((cosine, "bold"), f"  {token}", (token_id, "$text-muted")), room)
 
 
 def tokens_text(tokens: Sequence[VirtualToken], median: float) -> str:

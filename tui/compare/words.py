@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from core.contract.runs import ACTIVE
 from tui.compare.comparison import Comparison, Side
 from tui.compare.curves import SIDE_STYLES
 from tui.compare.metrics import metrics, metrics_text
@@ -63,6 +64,10 @@ def sentences(comparison: Comparison) -> list[Content]:
     """What the problems say: for the held-out ones, for all, then what was left out and why."""
     if not comparison.complete:
         return [Content.styled("reading the results …", "$text-muted italic")]
+    return [*_results(comparison), *_moving(comparison)]
+
+
+def _results(comparison: Comparison) -> list[Content]:
     unscored = _unscored(comparison)
     if unscored:
         return [*unscored, *_faults(comparison)]
@@ -119,6 +124,15 @@ def _only_in_one(comparison: Comparison) -> list[Content]:
 def _named(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(visible_line(name) for name in names[:NAMED]) + more
+
+
+def _moving(comparison: Comparison) -> list[Content]:
+    """Checkpoints that a run at work writes anew: the cosine map reads the file as it is by then."""
+    return [
+        Content.styled(f"! {name} is {side.row.name} of a run at work, which writes it anew: these figures are as it "
+                       "was when this opened", "$text-warning")
+        for name, side in _sides(comparison) if side.row.state in ACTIVE and side.row.name in ("best", "last")
+    ]
 
 
 def _faults(comparison: Comparison) -> list[Content]:

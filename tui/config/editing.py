@@ -264,6 +264,7 @@ class FormScreen(RunScreen):
         self.remove_class("-config-searching")
         self.query_one("#config-search", Input).value = ""
         self.set_focus(self.settings)
+        self.refresh_bindings()  # the focus may have been there already
 
     @property
     def panes(self) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ def warm_up() -> None:
 
 @lru_cache(maxsize=1)
 def _lexer() -> Any:
-    from pygments.lexers import PythonLexer  # type: ignore[import-untyped]  # not before the first code is shown
+    # Not before the first code is shown. `pygments.lexers` itself puts another module in its place while it is imported:
+    # of two threads that ask it for a name at that moment, one may be refused.
+    from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
 
     return PythonLexer(stripnl=False)
 

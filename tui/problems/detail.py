@@ -24,6 +24,7 @@ from tui.visible import visible, visible_line
 DETAIL_LINES = 8
 
 _ENDINGS = {"stop": "ended at a stop sequence", "eos": "ended by itself", "length": "cut off at the token limit"}
+_AS_STORED = "as stored"
 _UNFINISHED = {Status.RUNNING: "completed, not executed yet", Status.PENDING: "not completed yet"}
 
 
@@ -58,6 +59,7 @@ def detail_blocks(row: Row, look: Look) -> Blocks:
     if look.view is View.PROGRAM:
         named = "prompt and completion" if attempt.state.completion is not None else "prompt"
         body = (*head_blocks(program, marks(attempt), named), *empty_note(attempt), *output_blocks(attempt),
+                *rerun_output_blocks(attempt, look.reruns[0]),
                 *parted(check_blocks(program, marks(attempt))), *canonical_blocks(row.problem))
     else:
         body = against_canonical(row.problem, attempt)
@@ -118,26 +120,38 @@ def rerun_blocks(stored: Attempt, rerun: Rerun | None) -> Blocks:
         return ()
     if rerun.working:
         return (Prose((Content.styled(f"… run again: {visible_line(rerun.working)}", "bold $text-warning"),)),)
-    return (*outcome_blocks(rerun, "run again: ", stored),)
+    return outcome_blocks(rerun, "run again: ", stored)
+
+
+def rerun_output_blocks(stored: Attempt, rerun: Rerun | None, whose: str = "") -> Blocks:
+    """Traceback and output of a run by hand, where they are not what is stored."""
+    if rerun is None or rerun.ran is None:
+        return ()
+    made = rerun.attempt("")
+    return output_blocks(made, f"{whose}run again: ") if made.execution != stored.execution else ()
 
 
 def outcome_blocks(rerun: Rerun, name: str, stored: Attempt | None = None) -> Blocks:
-    """The end of a run by hand: verdict, figures, and what it printed where that is not what is stored."""
+    """The end of a run by hand: verdict and figures."""
     if rerun.ran is None:
         remedy = (note(f"→ {visible(rerun.remedy)}", "italic"),) if rerun.remedy else ()
         return (note(f"✗ {name}{visible_line(rerun.fault)}", "bold $text-error"), *remedy)
     made = rerun.attempt(stored.state.completion or "" if stored else "")
-    alike = stored is not None and made.state.verdict == stored.state.verdict
-    said = "" if stored is None else ", as stored" if alike else ", not as stored"
-    line = Content.assemble(
-        (f"{GLYPHS[made.status]} {name}{visible_line(made.state.verdict)}{said}", f"bold {STATUS_STYLES[made.status]}"))
+    likeness = _likeness(stored, made) if stored else ""
+    said = ", ".join(part for part in (visible_line(made.state.verdict), likeness) if part)
+    line = Content.styled(f"{GLYPHS[made.status]} {name}{said}", f"bold {STATUS_STYLES[made.status]}")
     kept = "" if stored is None else "; the stored results stay as they are"
     facts = Content.styled(f"{made.state.seconds:.2f} s, isolation: {visible_line(rerun.ran.isolation)}{kept}",
                            "$text-muted")
-    same = stored is not None and alike and made.state.detail == stored.state.detail
-    differs = stored is None or made.execution != stored.execution
-    return (Prose((line,)), *([] if same else _detail(made)), Prose((facts,), 2),
-            *(output_blocks(made, name) if differs else ()))
+    return (Prose((line,)), *([] if likeness == _AS_STORED else _detail(made)), Prose((facts,), 2))
+
+
+def _likeness(stored: Attempt, made: Attempt) -> str:
+    if made.state.verdict != stored.state.verdict:
+        return "not as stored"
+    # When a time limit struck, or where memory ran out, is a little different every time.
+    told = made.state.verdict in ("failed", "error") and made.state.detail != stored.state.detail
+    return f"{_AS_STORED}, but for another reason" if told else _AS_STORED
 
 
 def empty_note(attempt: Attempt) -> Blocks:

@@ -129,14 +129,17 @@ _FITS: dict[Show, Callable[[Row], bool]] = {
 }
 
 
-def rows_of(view: RunView, files: ProblemFiles) -> tuple[Row, ...]:
+def rows_of(view: RunView, files: ProblemFiles, over: bool = False) -> tuple[Row, ...]:
     """Every problem with all its samples, in order of task id.
 
-    Events are newer than the files while the engine works; the files know more once it is done.
+    Args:
+        over: whether the run is. Events are newer than the files while the engine works; once it is done the files know
+            more, and may be of a later scoring by hand.
     """
     states = dict(files.states)
     for key, state in view.problems.items():
-        states[key] = _newer(states.get(key), state)
+        if not (over and key in states and states[key].verdict):
+            states[key] = _newer(states.get(key), state)
     samples: dict[str, list[int]] = {}
     for task_id, sample in states:
         samples.setdefault(task_id, []).append(sample)

@@ -14,6 +14,7 @@ from tui.problems.detail import (
     output_blocks,
     parted,
     rerun_blocks,
+    rerun_output_blocks,
     title,
     verdict_blocks,
 )
@@ -21,6 +22,7 @@ from tui.problems.diff import diff_blocks
 from tui.problems.listing import FLIP_SIGNS, Attempt, Row
 from tui.problems.page import BLANK, Blocks, Columns, Prose, heading, note
 from tui.problems.program import Marks, Program, check_blocks, head_blocks
+from tui.problems.run import Rerun
 
 SIDE_BY_SIDE = 84
 """Cells from which two columns are readable."""
@@ -40,7 +42,7 @@ def pair_blocks(row: Row, look: Look, width: int) -> Blocks:
     if look.view is View.DIFF:
         one, other = (against_canonical(row.problem, attempt, name) for name, attempt in sides)
         return (*top, *_beside(one, (*_space(width), *other), width))
-    return (*top, *_programs(row, row.a, row.b, width))
+    return (*top, *_programs(row, row.a, row.b, look.reruns, width))
 
 
 def _flip(row: Row) -> Blocks:
@@ -50,21 +52,22 @@ def _flip(row: Row) -> Blocks:
     return (Prose((Content.styled(f"{FLIP_SIGNS[row.flip]} {row.flip}: {_FLIPS[row.flip]}", style),)),)
 
 
-def _programs(row: Row, a: Attempt, b: Attempt, width: int) -> Blocks:
+def _programs(row: Row, a: Attempt, b: Attempt, reruns: tuple[Rerun | None, ...], width: int) -> Blocks:
     """The prompt once, then both completions, each with its traceback, output and tests."""
     prompt = head_blocks(Program(row.problem, ""), Marks(), "prompt")
     same = a.state.completion is not None and a.state.completion == b.state.completion
     alike = (note("A and B completed it alike"),) if same else ()
-    one, other = _side(row, a, "A"), _side(row, b, "B")
+    one, other = (_side(row, attempt, name, rerun) for attempt, name, rerun in zip((a, b), "AB", reruns, strict=True))
     return (*prompt, BLANK, *alike, *_beside(one, (*_space(width), *other), width), *canonical_blocks(row.problem))
 
 
-def _side(row: Row, attempt: Attempt, name: str) -> Blocks:
+def _side(row: Row, attempt: Attempt, name: str, rerun: Rerun | None) -> Blocks:
     program, found = Program(row.problem, attempt.state.completion or ""), marks(attempt)
     if attempt.state.completion is None:
         return (heading(f"{name}: no completion"),)
     return (*head_blocks(program, found, f"{name}: completion", program.first_written), *empty_note(attempt),
-            *output_blocks(attempt, f"{name}: "), *parted(check_blocks(program, found, f"{name}: tests")))
+            *output_blocks(attempt, f"{name}: "), *rerun_output_blocks(attempt, rerun, f"{name}: "),
+            *parted(check_blocks(program, found, f"{name}: tests")))
 
 
 def _between(row: Row, a: Attempt, b: Attempt) -> Blocks:

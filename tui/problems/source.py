@@ -63,6 +63,11 @@ def read_opened(a: EvaluationRef, b: EvaluationRef | None) -> Opened:
 _KEY = "bold $accent"
 
 
+def rows_of_scene(scene: Scene) -> tuple[Row, ...]:
+    """The problems of the followed run."""
+    return rows_of(scene.view, scene.files, over=not scene.active)
+
+
 def refs_of(scene: Scene, opened: Opened | None, runs: Path) -> list[EvaluationRef]:
     """The evaluations on the screen: those opened, or the followed run's."""
     if opened is not None:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
+from textual.timer import Timer
 
 from tui.follower import Scene
 from tui.status import header
@@ -45,6 +46,7 @@ class RunScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.scene = Scene()
+        self._clock: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Header, body, hints."""
@@ -58,8 +60,10 @@ class RunScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """The clock in the header goes on between events."""
+        if self._clock is not None:
+            return  # Textual calls the on_mount of every class, beside what a subclass has called
         self.query_one("#header", Panel).show(self._header)
-        self.set_interval(1.0, self.tick)
+        self._clock = self.set_interval(1.0, self.tick)
         self.show_scene(self.scene)
 
     def _header(self, width: int, height: int) -> Content:

@@ -22,6 +22,7 @@ from tui.checkpoints.dialogs import CheckpointDetail
 from tui.checkpoints.export import ExportDialog
 from tui.checkpoints.jobs import ScoreJob, job_line, outcome_words
 from tui.checkpoints.questions import called, delete_words, publish_words, score_words
+from tui.checkpoints.table import CheckpointTable
 from tui.problems.files import EvaluationRef
 from tui.screens.dialogs import Confirm, Message
 from tui.visible import visible, visible_line
@@ -45,7 +46,7 @@ class CheckpointsScreen(CheckpointBrowser):
         Binding("enter", "open", "open", id="checkpoints.open", key_display="enter",
                 tooltip="show all that is known of a checkpoint"),
         Binding("slash", "filter", "filter", id="checkpoints.filter", key_display="/",
-                tooltip="show those with words in run, name, model, state; scored, damaged"),
+                tooltip="show rows with words of run, name, model; scored, damaged"),
         Binding("o", "sort", "sort", id="checkpoints.sort", tooltip="choose the column to sort by"),
         Binding("O", "reverse", "reverse", id="checkpoints.reverse", key_display="O", show=False,
                 tooltip="sort the other way round"),
@@ -55,13 +56,13 @@ class CheckpointsScreen(CheckpointBrowser):
         Binding("p", "problems", "problems", id="checkpoints.problems",
                 tooltip="show its problems, one by one; it has to be scored"),
         Binding("E", "score", "score", id="checkpoints.score", key_display="E",
-                tooltip="complete and execute its problems; asks first, and takes minutes"),
+                tooltip="complete and execute its problems, for minutes; asks first"),
         Binding("P", "publish", "publish", id="checkpoints.publish", key_display="P",
                 tooltip="make it the soft prompt that inference uses; asks first"),
         Binding("e", "export", "export", id="checkpoints.export",
                 tooltip="write it in another format, for other programs"),
         Binding("D", "delete", "delete", id="checkpoints.delete", key_display="D",
-                tooltip="delete it and its scores; asks first, never of a run at work"),
+                tooltip="delete it with its scores; asks first; no running run's"),
         Binding("u", "restore", "undelete", id="checkpoints.restore", tooltip="bring back what was deleted last"),
         Binding("i", "run", "its run", id="checkpoints.run", tooltip="show its run on the Train screen"),
         Binding("escape", "back", "table", id="checkpoints.table", key_display="esc", show=False,
@@ -199,6 +200,7 @@ class CheckpointsScreen(CheckpointBrowser):
             if await self._in_thread(lambda: restore_checkpoint(deleted)):
                 self.notify(f"{visible_line(deleted.name)} of {visible_line(deleted.folder.run_id)} is there again",
                             markup=False)
+                self.query_one(CheckpointTable).wish(f"{deleted.folder.run_id}/{deleted.name}")
                 await self.read()
 
     def action_score(self) -> None:

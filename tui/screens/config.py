@@ -95,8 +95,7 @@ class ConfigScreen(FormScreen):
         return (f"the YAML of {self.path}", text) if text else None
 
     def on_mount(self) -> None:
-        """Read the file, and look at it from time to time."""
-        super().on_mount()
+        """Read the file, and look at it from time to time. Textual calls the form's own `on_mount` too."""
         self.path = settings_file(self.softtune.plan)
         self.show_pane("help")
         self.set_interval(LOOK_SECONDS, self.look)

@@ -17,12 +17,12 @@ from tui.problems.code import warm_up
 from tui.problems.detail import Look, View, detail_blocks, problem_text
 from tui.problems.files import EvaluationRef
 from tui.problems.heading import heading_content
-from tui.problems.listing import Row, Show, chosen, rows_of
+from tui.problems.listing import Row, Show, chosen
 from tui.problems.options import ProblemOptions
 from tui.problems.page import Blocks
 from tui.problems.pair import pair_blocks
 from tui.problems.pane import LatestPage
-from tui.problems.source import Opened, empty_blocks, hint_of, read_opened, refs_of
+from tui.problems.source import Opened, empty_blocks, hint_of, read_opened, refs_of, rows_of_scene
 from tui.screens.base import RunScreen
 from tui.screens.scratch import ScratchScreen
 from tui.widgets.field import Field
@@ -128,7 +128,7 @@ class ProblemsScreen(RunScreen):
             self.filter = Show.ALL
         if self.view is View.BETWEEN and (opened is None or opened.b is None):
             self.view = View.PROGRAM
-        self._rows = opened.rows() if opened else rows_of(self.scene.view, self.scene.files)
+        self._rows = opened.rows() if opened else rows_of_scene(self.scene)
         self.query_one("#counts").styles.height = 1 + (len(opened.refs) if opened else 0)
         self.set_class(opened is not None and opened.b is not None, "-pair")
         if task_id and not any(row.key[0] == task_id for row in chosen(self._rows, self.filter, self.words)):
@@ -145,7 +145,7 @@ class ProblemsScreen(RunScreen):
         """New verdicts change their lines; lines come and go only when the problems do."""
         if self.opened is not None:
             return
-        rows = rows_of(scene.view, scene.files)
+        rows = rows_of_scene(scene)
         if rows != self._rows or not rows:
             self._rows = rows
             self._show_rows()
@@ -276,6 +276,7 @@ class ProblemsScreen(RunScreen):
         """Run the completions on the page again."""
         row = self._list.row
         if row is not None:
+            self._pane.scroll_home(animate=False)  # where its verdict comes
             self._by_hand.rerun(self._refs(), row)
 
     def action_edit(self) -> None:

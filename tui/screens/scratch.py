@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 
 from tui.clipboard import home_relative
 from tui.follower import Scene
-from tui.problems.detail import outcome_blocks, verdict_blocks
+from tui.problems.detail import outcome_blocks, output_blocks, verdict_blocks
 from tui.problems.editor import CompletionEditor
 from tui.problems.page import BLANK, Blocks, note
 from tui.problems.pane import PagePane
@@ -134,7 +134,7 @@ class ScratchScreen(RunScreen):
         return marks_of(scratch.rerun.ran.detail, scratch.rerun.ran.traceback)
 
     def _blocks(self, found: Marks) -> Blocks:
-        scratch, rerun = self.scratch, self.scratch.rerun
+        scratch, rerun, name = self.scratch, self.scratch.rerun, "scratch copy: "
         stored = verdict_blocks(scratch.stored, name="stored")
         if rerun is None:
             made: Blocks = (note("F5 runs the text against the tests, in the sandbox; nothing stored changes"),)
@@ -142,8 +142,9 @@ class ScratchScreen(RunScreen):
             made = (note(f"… {visible_line(rerun.working)}", "bold $text-warning"),)
         else:
             old = scratch.ran_text != scratch.text
-            made = (*outcome_blocks(rerun, "scratch copy: "),
-                    *((note("the text has changed since: F5 runs it again", "$text-warning italic"),) if old else ()))
+            made = (*outcome_blocks(rerun, name),
+                    *((note("the text has changed since: F5 runs it again", "$text-warning italic"),) if old else ()),
+                    *output_blocks(rerun.attempt(scratch.text), name))
         tests = check_blocks(Program(scratch.problem, scratch.text), found)
         return (*made, BLANK, *stored, BLANK, *tests)
 

@@ -97,7 +97,7 @@ class TokensScreen(RunScreen):
 
     def _detail(self, width: int, height: int) -> Content:
         found = self.found
-        return detail(self._at, found.tokens[self._at], height) if found and found.tokens else Content("")
+        return detail(self._at, found.tokens[self._at], height, width) if found and found.tokens else Content("")
 
     def _ask(self) -> None:
         path = str(self.row.path)

@@ -18,6 +18,7 @@ from tui.follower import Scene
 from tui.screens.base import RunScreen
 from tui.screens.overlay_flow import ask_for_overlays
 from tui.screens.train_keys import KEYS, NEEDS_A_RUN, NEEDS_THE_CURSOR
+from tui.train.curves import Curve
 from tui.train.diagnoses import Diagnosis, Shown, diagnoses, settled
 from tui.train.figures import now_panel, stage_bar
 from tui.train.hardware import Reading, Sampler
@@ -65,6 +66,8 @@ class TrainScreen(RunScreen):
         self._sampler: Sampler | None = None
         self._shown: tuple[Shown, ...] = ()
         self._told_at = 0.0
+        self._seen = ("", Curve())
+        """The run that was shown last, and its losses then."""
         self._drawn = 0
         """How often the plots were shown: what is still to be drawn of an earlier time is left out."""
 
@@ -126,6 +129,7 @@ class TrainScreen(RunScreen):
 
     def show_scene(self, scene: Scene) -> None:
         """Bring everything up to date."""
+        self._keep_place(scene)
         self.set_class(scene.condition is None and not scene.fault, "-empty")
         self.set_class(not scene.active, "-over")
         self._show_plots()
@@ -135,6 +139,23 @@ class TrainScreen(RunScreen):
             self._told_at = time.monotonic()
             self.query_one("#now", Panel).refresh()
             self._diagnose()
+
+    def _keep_place(self, scene: Scene) -> None:
+        """Look at the same steps while a run goes on; at another run from its beginning, without what was said of the
+        one before."""
+        curve = scene.view.train_loss
+        run_id, before = self._seen
+        self._seen = scene.run_id, curve
+        if scene.run_id == run_id:
+            self.look = self.look.grown(before, curve)
+        elif run_id:
+            read = self.look.cursor is not None
+            self.look = self.look.unread().whole()
+            self._shown, self._told_at = (), 0.0
+            self._show_diagnoses()
+            self.query_one(RunLog).follow()
+            if read:
+                self.refresh_bindings()
 
     @property
     def diagnosed(self) -> tuple[Diagnosis, ...]:

@@ -113,14 +113,14 @@ def _memory(view: RunView, reading: Reading | None) -> Diagnosis | None:
     memory = view.step.memory
     on_gpu = memory.device == "cuda"
     taken = max(memory.allocated, memory.reserved) / memory.total if memory.total > 0 else 0.0
-    machine = reading.machine_memory if reading is not None and not on_gpu else None
-    share = max(taken, machine or 0.0)
-    if share < FULL:
+    everybody = (reading.gpu_memory if on_gpu else reading.machine_memory) if reading is not None else None
+    if max(taken, everybody or 0.0) < FULL:
         return None
     name = "GPU" if on_gpu else "machine's"
+    others = ", much of it with other programs" if on_gpu and taken < FULL else ""
     then = "; then model.torch_dtype float16" if on_gpu else ""
     return Diagnosis(
-        "memory", f"the {name} memory is nearly full",
+        "memory", f"the {name} memory is nearly full{others}",
         f"halve training.batch_size and double training.gradient_accumulation_steps{then}",
         "training.batch_size",
     )

@@ -18,8 +18,8 @@ FINE = 1 / 100
 class Look:
     """How the user looks at the plots: a window that is a share of the run, log scale, smoothing.
 
-    The window ends at the newest step and moves along with it, until it is moved away (`back` > 0). A cursor pulls it
-    along.
+    The window ends at the newest step and moves along with it, until it is moved away (`back` > 0) or a cursor is in
+    it: then it stays at its steps. A cursor that leaves it pulls it along.
     """
 
     share: float = 1.0
@@ -32,7 +32,8 @@ class Look:
 
     def zoomed(self, factor: float) -> Look:
         """Show `factor` times as much, between all and a sixty-fourth."""
-        share = min(1.0, max(SMALLEST_SHARE, self.share * factor))
+        least = min(SMALLEST_SHARE, self.share)  # a window that stays is a smaller share of a longer run
+        share = min(1.0, max(least, self.share * factor))
         return replace(self, share=share, back=min(self.back, 1 - share))
 
     def moved(self, windows: float) -> Look:
@@ -42,6 +43,16 @@ class Look:
     def whole(self) -> Look:
         """Show all steps."""
         return replace(self, share=1.0, back=0.0)
+
+    def grown(self, before: Curve, after: Curve) -> Look:
+        """With a window that was moved away, or has the cursor, at the same steps after the run has gone on."""
+        if self.share >= 1 or (self.back <= 0 and self.cursor is None) or min(len(before), len(after)) < 2:
+            return self
+        ratio = _span(before) / _span(after)
+        share = min(1.0, self.share * ratio)
+        back = max(0.0, min(1 - share, 1 - (1 - self.back) * ratio))
+        cursor = None if self.cursor is None else min(self.cursor, after.xs[-1])  # a run may go on from further back
+        return replace(self, share=share, back=back, cursor=cursor)
 
     def on_other_scale(self) -> Look:
         """Linear instead of logarithmic, and the other way round."""
@@ -101,3 +112,8 @@ class Look:
             return there
         place = bisect_left(curve.xs, self.cursor) + direction
         return self.at(curve.xs[max(0, min(len(curve) - 1, place))], curve)
+
+
+def _span(curve: Curve) -> float:
+    """Steps from the first to the newest, zero included."""
+    return curve.xs[-1] - min(0.0, curve.xs[0])

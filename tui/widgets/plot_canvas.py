@@ -32,7 +32,7 @@ _AXIS_LINES = 2
 _CURSOR_STYLE = "$foreground"
 _FRAME_TAG = 90
 _FIRST_TAG = 100
-_FRAME_STYLE = "$plot-frame 60%"
+_FRAME_STYLE = "$plot-frame 85%"
 _ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 _COLOUR = re.compile(r"38;5;(\d+)")
 

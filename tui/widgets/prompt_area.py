@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
@@ -32,11 +31,6 @@ class PromptArea(KeysInOrder, TextArea):
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
         """Enter and tab are text here, so that no hint promises anything else of them."""
         return key in _TAKEN or super().check_consume_key(key, character)
-
-    async def on_key(self, event: events.Key) -> None:
-        """Escape is a binding like any other; TextArea would move to the next widget."""
-        if event.key == "escape":
-            event.prevent_default()
 
     def action_leave(self) -> None:
         """Give the keys back to the screen."""

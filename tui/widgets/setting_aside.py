@@ -65,6 +65,8 @@ class SettingAside(Vertical):
             title, content = f"YAML, whole: {change_words(before, written)}", yaml_content(written)
         else:
             title, content = f"YAML: {change_words(before, written)}", diff_content(before, written)
+            if not content:
+                content = Content.styled("the file says all this already; d shows the whole of it", "$text-muted")
         self.query_one("#config-yaml").border_title = _title(title)
         self.query_one("#config-yaml-text", Static).update(content)
 

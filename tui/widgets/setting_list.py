@@ -106,6 +106,7 @@ class SettingList(VerticalScroll, can_focus=True):
         self._heads = {section: _heading(section, words) for section, words in SECTIONS.items()}
         self._shown: list[str] = list(SETTINGS)
         self.here = self._shown[0]
+        self._mark_top()
 
     def compose(self) -> ComposeResult:
         """Every heading, and the rows below it."""
@@ -125,8 +126,16 @@ class SettingList(VerticalScroll, can_focus=True):
             row.display = name in names
         for section, head in self._heads.items():
             head.display = any(SETTINGS[name].section == section for name in self._shown)
+        self._mark_top()
         if self._shown and self.here not in self._shown:
             self.go_to(self._shown[0])
+        self.call_after_refresh(self.reveal)
+
+    def _mark_top(self) -> None:
+        """The first heading that is shown needs no line of room above it."""
+        top = next((head for head in self._heads.values() if head.display), None)
+        for head in self._heads.values():
+            head.set_class(head is top, "-top")
 
     @property
     def row(self) -> SettingRow:
