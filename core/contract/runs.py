@@ -217,7 +217,8 @@ def summarize(folder: RunFolder) -> RunSummary:
 def list_runs(runs: Path = RUNS) -> list[RunSummary]:
     """Every run, newest first."""
     try:
-        roots: Iterable[Path] = sorted((path for path in runs.iterdir() if path.is_dir()), reverse=True)
+        folders = (path for path in runs.iterdir() if path.is_dir() and not path.name.startswith("."))
+        roots: Iterable[Path] = sorted(folders, reverse=True)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -53,7 +53,9 @@ def test_a_damaged_folder_is_listed_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "2020-01-01-000000-empty").mkdir()
     (tmp_path / "2020-01-01-000000-torn").mkdir()
     (tmp_path / "2020-01-01-000000-torn" / "run.json").write_text('{"run_id": ')
+    (tmp_path / ".ipynb_checkpoints").mkdir()  # of some other program
     states = {run.folder.run_id: (run.state, bool(run.reason)) for run in list_runs(tmp_path)}
+    assert ".ipynb_checkpoints" not in states
     assert states[good.run_id] == ("queued", False)
     assert states["2020-01-01-000000-empty"] == states["2020-01-01-000000-torn"] == ("damaged", True)
 

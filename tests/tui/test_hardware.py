@@ -74,7 +74,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 def test_a_card_and_the_process(nvml: FakeNvml) -> None:
     sampler = Sampler(os.getpid(), "cuda:0")
     first, second = sampler.sample(), sampler.sample()
-    assert first.gpu_words == "71 % 64 °C 182/450 W" and first.gpu_memory == 0.5
+    assert first.gpu_words == "71 % 64°C 182/450 W" and first.gpu_memory == 0.5
     assert first.process_cpu is None and second.process_cpu is not None
     assert second.process_memory is not None and second.process_memory > 10**6
     assert second.machine_memory is not None and 0 < second.machine_memory < 1
@@ -93,7 +93,7 @@ def test_in_a_container_the_number_decides(nvml: FakeNvml, monkeypatch: pytest.M
 def test_a_card_that_lacks_something(nvml: FakeNvml) -> None:
     nvml.broken = ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetUtilizationRates")
     reading = Sampler(os.getpid(), "cuda:0").sample()
-    assert reading.gpu_words == "64 °C" and reading.has_gpu
+    assert reading.gpu_words == "64°C" and reading.has_gpu
 
 
 def test_a_driver_that_fails_is_no_card(nvml: FakeNvml) -> None:
@@ -122,7 +122,9 @@ def test_the_figures_say_what_is_known() -> None:
     view = advance(RunView(), training("x", steps=9, device="cuda"))
     reading = Reading(3_100_000_000, 180.4, 0.4, 71, 64, 182.4, 450.0, 0.5)
     shown = now_panel(Scene(view=view), 60, 30, reading=reading).plain
-    assert "71 % 64 °C 182/450 W" in shown and "3.1 GB, CPU 180 %" in shown
+    assert "71 % 64°C 182/450 W" in shown and "3.1 GB, CPU 180 %" in shown
+    busy = Reading(gpu_utilisation=100, gpu_temperature=64, gpu_power=682.4, gpu_power_limit=700.0)
+    assert "100 % 64°C 682/700 W" in now_panel(Scene(view=view), 36, 30, reading=busy).plain  # as at 80 columns
     assert "°C" not in now_panel(Scene(view=view), 60, 30, reading=Reading(10**9)).plain
     assert "CPU" not in now_panel(Scene(view=view), 60, 30).plain
 

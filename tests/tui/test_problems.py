@@ -6,7 +6,10 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -17,6 +20,7 @@ from core.contract.workbench import ProgramRan
 from core.data.humaneval import Problem as EngineProblem
 from core.evaluation.scoring import build_program
 from tests.tui.fake_run import make_run
+from tui.problems.by_hand import ByHand
 from tui.problems.code import Code
 from tui.problems.detail import Look, View, detail_blocks, problem_text
 from tui.problems.diff import diff_blocks
@@ -28,8 +32,10 @@ from tui.problems.page import Blocks, Layout, folds, page_text
 from tui.problems.pair import SIDE_BY_SIDE, pair_blocks
 from tui.problems.program import Marks, Program, check_blocks, head_blocks, marks_of
 from tui.problems.run import Rerun, obstacle
+from tui.problems.scratch import Scratch
 from tui.problems.source import read_opened
 from tui.run_view import ProblemState, RunView, advance
+from tui.workbench import Workbench
 
 HOSTILE = "    return '\x1b[2J\x1b]0;title\x07' # [red]not red[/red] \u202e 日本\n\x00\r\n"
 PROBLEM = Problem("HumanEval/7", "def f():\n", "f", "    return 1\n", "def check(f): assert f() == 1\n")
@@ -403,6 +409,28 @@ def test_what_a_run_by_hand_printed_comes_below_the_program_that_did() -> None:
     late = ProblemState(completion="x", verdict="timed out", detail="after 3.0 s")
     text = page(row(late), look=Look(reruns=(ran(verdict="timed out", detail="after 3.3 s"),)))
     assert "run again: timed out, as stored\n" in text and "3.3" not in text
+
+
+async def test_what_was_done_by_hand_is_of_the_completion_that_is_stored() -> None:
+    class Screen:
+        app = SimpleNamespace(workbench=Workbench(["/no/such/program"]))
+        works: ClassVar[list[Coroutine[Any, Any, None]]] = []
+
+        def run_worker(self, work: Coroutine[Any, Any, None], **kind: Any) -> None:
+            self.works.append(work)
+
+    asker, refs = Screen(), [EvaluationRef(RunFolder(Path("runs/x")), "best")]
+    by_hand = ByHand(cast("Any", asker), lambda: None)
+    before, after = row(FAILED), row(PASSED)  # the same problem, scored anew meanwhile
+    by_hand.rerun(refs, before)
+    await asker.works[0]
+    (rerun,) = by_hand.reruns(refs, before)
+    assert rerun is not None and "cannot be reached" in rerun.fault
+    assert by_hand.reruns(refs, after) == (None,)
+    scratch = by_hand.scratch(refs, before)
+    assert isinstance(scratch, Scratch) and by_hand.scratch(refs, before) is scratch
+    other = by_hand.scratch(refs, after)
+    assert isinstance(other, Scratch) and (other.text, other.stored) == (PASSED.completion, after.a)
 
 
 def test_what_cannot_be_run() -> None:

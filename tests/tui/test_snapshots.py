@@ -59,7 +59,7 @@ async def problems(app: SofttuneApp, pilot: Pilot[object]) -> None:
 async def config(app: SofttuneApp, pilot: Pilot[object]) -> None:
     await pilot.press("4")
     await until(pilot, lambda: "num_virtual_tokens" in frame_of(app).text)
-    await pilot.press("slash", *"learning", "enter", "enter", "backspace", "2", "enter")
+    await pilot.press("slash", *"learning", "enter", "enter", "0", "full_stop", "0", "2", "enter")
     await until(pilot, lambda: "not saved" in frame_of(app).text and "▸ ● learning_rate" in frame_of(app).text)
     await pilot.press("escape")
     await until(pilot, lambda: "“learning”" not in frame_of(app).text and "num_epochs" in frame_of(app).text)

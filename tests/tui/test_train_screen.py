@@ -349,7 +349,7 @@ async def test_diagnoses_and_the_machine_are_told(
     make_run(runs, training("x", device="cuda"), state="running", alive=True, count=2)
     app = open_app()
     async with app.run_test(size=(120, 50)) as pilot:
-        await until(pilot, lambda: "64 °C" in words(app))
+        await until(pilot, lambda: "64°C" in words(app))
         await until(pilot, lambda: "! overfitting  held-out loss" in words(app) and "B, CPU" in words(app))
         shown = words(app)
         assert "training.num_epochs" in shown and "! warm-up" in shown and "→ set training.warmup_steps to 3" in shown

@@ -35,12 +35,18 @@ class ByHand:
     def __init__(self, screen: Screen[None], changed: Callable[[], None]) -> None:
         self._screen = screen
         self._changed = changed
-        self._reruns: dict[HandKey, Rerun] = {}
+        self._reruns: dict[HandKey, tuple[str, Rerun]] = {}
+        """With the completion that was run: a later scoring may have stored another."""
         self._scratches: dict[HandKey, Scratch] = {}
 
     def reruns(self, refs: Sequence[EvaluationRef], row: Row) -> tuple[Rerun | None, ...]:
         """How the runs of a row stand, one an evaluation."""
-        return tuple(self._reruns.get(hand_key(ref, row)) for ref in refs)
+        return tuple(self._rerun_of(hand_key(ref, row), attempt)
+                     for ref, attempt in zip(refs, row.attempts, strict=False))
+
+    def _rerun_of(self, key: HandKey, attempt: Attempt) -> Rerun | None:
+        completion, rerun = self._reruns.get(key, ("", None))
+        return rerun if completion == attempt.state.completion else None
 
     def rerun(self, refs: Sequence[EvaluationRef], row: Row) -> None:
         """Run what a row's completions are again."""
@@ -52,7 +58,7 @@ class ByHand:
     async def _run(self, ref: EvaluationRef, row: Row, completion: str) -> None:
         workbench = cast("SofttuneApp", self._screen.app).workbench
         async for rerun in run_program(workbench, ref.run, row.problem, completion):
-            self._reruns[hand_key(ref, row)] = rerun
+            self._reruns[hand_key(ref, row)] = completion, rerun
             self._changed()
 
     def scratch(self, refs: Sequence[EvaluationRef], row: Row) -> Scratch | str:
@@ -66,4 +72,9 @@ class ByHand:
         if said:
             return said
         ref = refs[1 if second else 0]
-        return self._scratches.setdefault(hand_key(ref, row), Scratch.of(ref, row, attempt))
+        made = Scratch.of(ref, row, attempt)
+        kept = self._scratches.get(hand_key(ref, row))
+        if kept is None or kept.original != made.original:  # another is stored by now; the file has the edits
+            self._scratches[hand_key(ref, row)] = kept = made
+        kept.stored = attempt
+        return kept

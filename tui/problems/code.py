@@ -80,7 +80,7 @@ def warm_up() -> None:
 
 @lru_cache(maxsize=1)
 def _lexer() -> Any:
-    # Not before the first code is shown. `pygments.lexers` itself puts another module in its place while it is imported:
+    # Not before the first code is shown. `pygments.lexers` puts another module in its own place while it is imported:
     # of two threads that ask it for a name at that moment, one may be refused.
     from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
 

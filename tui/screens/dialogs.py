@@ -14,10 +14,10 @@ from textual.widgets.option_list import Option
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks a question where work would be interrupted; escape is no."""
+    """Asks a question where work would be interrupted or lost: y alone is yes, escape is no."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "answer(True)", "yes", key_display="y"),
+        Binding("y", "answer(True)", "yes", key_display="y"),
         Binding("n,escape,q", "answer(False)", "no", key_display="n"),
     ]
 

@@ -59,7 +59,7 @@ def _columns(pairs: list[Pair], width: int, height: int) -> list[Content]:
     across = max(1, min(width // COLUMN_WIDTH, _MOST_COLUMNS))
     rows = min(height, -(-len(pairs) // across))
     cells = width // across
-    lines = [[_pair(pair, cells - 1) for pair in pairs[row: rows * across: rows]] for row in range(rows)]
+    lines = [[_pair(pair, cells - (across > 1)) for pair in pairs[row: rows * across: rows]] for row in range(rows)]
     return [Content("").join([*(cell.pad_right(max(0, cells - cell.cell_length)) for cell in line[:-1]), line[-1]])
             for line in lines]
 
@@ -120,7 +120,7 @@ def _pace(scene: Scene, now: float | None) -> list[Pair]:
     if step is None:
         return []
     left = scene.view.clock.left(now) if now is not None and scene.active and not scene.view.paused else None
-    ends = [("time left", f"{duration(left)}  (until {clock_time(now + left)})")] if now and left is not None else []
+    ends = [("time left", f"{duration(left)}, until {clock_time(now + left)}")] if now and left is not None else []
     return [
         *ends,
         ("learning rate", rate(step.learning_rate)),

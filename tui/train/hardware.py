@@ -41,12 +41,12 @@ class Reading:
 
     @property
     def gpu_words(self) -> str:
-        """"71 % 64 °C 182/450 W": what is known of the GPU, short enough for 80 columns; "" for nothing."""
+        """"71 % 64°C 182/450 W": what is known of the GPU, short enough for 80 columns; "" for nothing."""
         parts = []
         if self.gpu_utilisation is not None:
             parts.append(f"{self.gpu_utilisation} %")
         if self.gpu_temperature is not None:
-            parts.append(f"{self.gpu_temperature} °C")
+            parts.append(f"{self.gpu_temperature}°C")
         if self.gpu_power is not None:
             limit = f"/{self.gpu_power_limit:.0f}" if self.gpu_power_limit else ""
             parts.append(f"{self.gpu_power:.0f}{limit} W")
