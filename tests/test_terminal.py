@@ -24,13 +24,16 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.socket = str(folder / "tmux")
+        # Not the user's own config and clipboard folders. Python's view of the environment: readline, which pytest
+        # loads, puts COLUMNS=80 into the C library's.
+        places = {f"XDG_{name.upper()}_HOME": str(folder / name) for name in ("config", "cache")}
+        self.environ = {**os.environ, **places}
         self("new-session", "-d", "-x", "120", "-y", "40", "-c", str(folder), "sh")
         self("resize-window", "-x", "120", "-y", "40")
 
     def __call__(self, *command: str) -> str:
         argv = ["tmux", "-S", self.socket, *command]
-        # Python's view of the environment: readline, which pytest loads, puts COLUMNS=80 into the C library's.
-        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=dict(os.environ))
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=self.environ)
         return done.stdout
 
     def type(self, *keys: str) -> None:
@@ -152,5 +155,7 @@ def test_a_session_from_the_config_to_the_failures(terminal: Terminal, tiny_mode
     terminal.wait_for("def double(x):")
     terminal.type("F5")  # both panes stream from the tiny model
     terminal.wait_for(lambda screen: screen.count("tokens/s") == 2)
-    terminal.type("Escape", "q")
+    terminal.type("Escape")
+    terminal.wait_for("q quit")
+    terminal.type("q")
     terminal.wait_for("$")

@@ -80,7 +80,7 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
         workbench: Workbench | None = None, again: engine.EngineCommand = engine.resume_command,
     ) -> None:
         self.preferences = preferences or Preferences(config_folder())
-        if not start and self.preferences.screen in SCREENS:
+        if not start and self.preferences.screen in SCREENS and runs.is_dir():  # else the welcome says how to begin
             self.DEFAULT_MODE = self.preferences.screen  # type: ignore[misc]  # Textual reads it from the instance
         super().__init__(plan, runs, command, again)
         self.add_mode("train", lambda: TrainScreen(lambda: welcome(self.plan, engine.damaged_runs(self._runs))))

@@ -134,7 +134,7 @@ class Workbench:
         self._refuse(list(self._waiting), f"the workbench {ending(status)}", words)
 
     def _refuse(self, numbers: Sequence[int], what: str, words: str = "") -> None:
-        remedy = words or "try again: it is started anew"
+        remedy = "\n".join(filter(None, [words, "try again: it is started anew"]))
         for number in numbers:
             if number in self._waiting:
                 self._waiting[number].put_nowait(Refused(request=number, what=what, remedy=remedy))

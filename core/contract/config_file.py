@@ -164,7 +164,8 @@ def _read_yaml(path: Path, places: dict[str, Place], faults: list[Fault]) -> dic
     except FileNotFoundError:
         raise UsageError(f"there is no configuration file {path}", "name another, or none for the defaults") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", "it must be a readable YAML file in UTF-8") from None
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read: {why}", "it must be a readable YAML file in UTF-8") from None
     return _parse_yaml(text, str(path), places, faults)
 
 

@@ -96,6 +96,7 @@ async def test_a_click_on_a_tab_shows_its_screen(open_app: OpenApp, runs: Path) 
 
 
 async def test_the_last_screen_is_remembered(open_app: OpenApp, runs: Path, tmp_path: Path) -> None:
+    runs.mkdir()
     app = open_app()
     async with app.run_test(size=(120, 40)) as pilot:
         assert app.current_mode == "train"
@@ -104,6 +105,10 @@ async def test_the_last_screen_is_remembered(open_app: OpenApp, runs: Path, tmp_
     app = open_app()
     async with app.run_test(size=(120, 40)):
         assert app.current_mode == "config"
+    runs.rmdir()  # in a folder without runs, the welcome comes first
+    app = open_app()
+    async with app.run_test(size=(120, 40)):
+        assert app.current_mode == "train"
     (tmp_path / "config" / "softtune" / "ui.yml").write_text("screen: nowhere\ntheme: [1]\n")
     app = open_app()
     async with app.run_test(size=(120, 40)):

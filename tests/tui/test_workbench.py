@@ -63,7 +63,7 @@ async def test_a_death_is_told_with_its_last_words_and_the_next_request_starts_a
         (reply,) = [reply async for reply in workbench.ask(lambda n: wb.MapCosines(id=n, a="a.pt", b="b.pt"))]
         assert isinstance(reply, wb.Refused)
         assert "exit status 3" in reply.what
-        assert reply.remedy == "CUDA error: out of memory"
+        assert reply.remedy == "CUDA error: out of memory\ntry again: it is started anew"
         assert isinstance([reply async for reply in workbench.ask(completion())][-1], wb.Ended)
 
 

@@ -68,7 +68,6 @@ class CheckpointBrowser(RunScreen):
 
     def on_mount(self) -> None:
         """Read at once, then again and again."""
-        super().on_mount()
         self._reader = CatalogueReader(self.softtune.runs)
         self.query_one("#checkpoint-status", Panel).show(self._status)
         self.set_interval(REFRESH_SECONDS, self._look_if_current)

@@ -62,7 +62,6 @@ class FormScreen(RunScreen):
 
     def on_mount(self) -> None:
         """Begin on the rows."""
-        super().on_mount()
         self.query_one("#config-state", Panel).show(lambda width, height: state_content(
             self.form, str(self.path), self.changed_on_disk, self.words, len(self._fitting())))
         self.settings.focus()

@@ -8,7 +8,6 @@ from typing import ClassVar, Protocol, runtime_checkable
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.screen import Screen
-from textual.timer import Timer
 
 from tui.follower import Scene
 from tui.status import header
@@ -40,13 +39,14 @@ class RunScreen(Screen[None]):
 
     TAB: ClassVar[str] = ""
     """The screen's name."""
+    HOME: ClassVar[str] = ""
+    """The screen that it lies on top of, where it has no key of its own."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (46, "-high")]
 
     def __init__(self) -> None:
         super().__init__()
         self.scene = Scene()
-        self._clock: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Header, body, hints."""
@@ -59,15 +59,14 @@ class RunScreen(Screen[None]):
         yield from ()
 
     def on_mount(self) -> None:
-        """The clock in the header goes on between events."""
-        if self._clock is not None:
-            return  # Textual calls the on_mount of every class, beside what a subclass has called
+        """The clock in the header goes on between events. Textual calls this one after a subclass's own."""
         self.query_one("#header", Panel).show(self._header)
-        self._clock = self.set_interval(1.0, self.tick)
+        self.set_interval(1.0, self.tick)
         self.show_scene(self.scene)
 
     def _header(self, width: int, height: int) -> Content:
-        return header(self.scene, time.time(), width, tuple((key, name, name == self.TAB) for key, name in TABS))
+        here = self.HOME or self.TAB
+        return header(self.scene, time.time(), width, tuple((key, name, name == here) for key, name in TABS))
 
     def tick(self) -> None:
         """A second has passed."""
@@ -77,7 +76,7 @@ class RunScreen(Screen[None]):
     def take(self, scene: Scene) -> None:
         """Show a new scene, in one repaint."""
         self.scene = scene
-        if self.is_mounted:
+        if self.is_mounted and self.is_attached:  # a scene may come while the app ends
             with self.app.batch_update():
                 self.query_one("#header", Panel).refresh()
                 self.show_scene(scene)

@@ -76,7 +76,6 @@ class CheckpointsScreen(CheckpointBrowser):
 
     def on_mount(self) -> None:
         """The line of a scoring paints from the job."""
-        super().on_mount()
         self.query_one("#checkpoint-job", Panel).show(
             lambda width, height: job_line(self.job, width) if self.job else Content(""))
 

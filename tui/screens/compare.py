@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,8 +22,7 @@ from tui.compare.sections import PARTS, Section, parts_of, section_bar
 from tui.compare.settings import settings_content
 from tui.compare.words import comparison_text, nothing_flipped, sentences, settings_words, side_line
 from tui.problems.files import EvaluationRef
-from tui.screens.base import TABS, RunScreen
-from tui.status import header
+from tui.screens.base import RunScreen
 from tui.widgets.cosine_pane import CosinePane
 from tui.widgets.flip_list import FlipList
 from tui.widgets.panel import Panel
@@ -56,6 +54,7 @@ class CompareScreen(RunScreen):
     """Compares checkpoint B with checkpoint A."""
 
     TAB = "Compare"
+    HOME = "Checkpoints"
     CSS_PATH = "compare.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -123,7 +122,6 @@ class CompareScreen(RunScreen):
     def on_mount(self) -> None:
         """Show what is known already, and read the rest."""
         self.scene = self.softtune.scene
-        super().on_mount()
         for name, title in (("metrics", "metrics"), ("problems", "problems that flipped"),
                             ("settings", "settings that differ")):
             self.query_one(f"#compare-{name}").border_title = f"[b]{title}[/b]"
@@ -132,11 +130,6 @@ class CompareScreen(RunScreen):
         self.query_one("#compare-sections", Panel).show(lambda width, height: section_bar(self.section, width))
         self._show()
         self.run_worker(self._read(), group="compare-files")
-
-    def _header(self, width: int, height: int) -> Content:
-        """This screen lies on top of Checkpoints, whose tab stays marked."""
-        tabs = tuple((key, name, name == "Checkpoints") for key, name in TABS)
-        return header(self.scene, time.time(), width, tabs)
 
     async def _read(self) -> None:
         """Files are read in a thread: first the small ones, then the events, part by part."""

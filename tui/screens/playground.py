@@ -99,7 +99,6 @@ class PlaygroundScreen(RunScreen):
 
     def on_mount(self) -> None:
         """Nothing is completed yet."""
-        super().on_mount()
         settings = self.query_one("#playground-settings", Panel)
         settings.show(lambda width, height: options_line(self.options, self.bench))
         self._show_prompt_title()

@@ -93,7 +93,6 @@ class ProblemsScreen(RunScreen):
 
     def on_mount(self) -> None:
         """Begin on the list."""
-        super().on_mount()
         self.query_one("#counts", Panel).show(self._heading)
         self._list.focus()
         self.run_worker(asyncio.to_thread(warm_up))

@@ -37,6 +37,7 @@ class ScratchScreen(RunScreen):
     """
 
     TAB = "Scratch copy"
+    HOME = "Problems"
     CSS_PATH = "scratch.tcss"
     AUTO_FOCUS = "#scratch-code"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,7 +71,6 @@ class ScratchScreen(RunScreen):
 
     def on_mount(self) -> None:
         """Begin with the text as it was left."""
-        super().on_mount()
         scratch = self.scratch
         self.query_one("#scratch-about", Panel).show(self._about)
         self.query_one("#scratch-prompt", PagePane).border_title = "prompt"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -15,8 +14,7 @@ from core.contract.workbench import InspectTokens, TokensInspected
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.compare.inquiry import Inquiry, inquire
 from tui.compare.tokens import detail, heading, summary, token_line, tokens_text
-from tui.screens.base import TABS, RunScreen
-from tui.status import header
+from tui.screens.base import RunScreen
 from tui.visible import visible_line
 from tui.widgets.panel import Panel
 
@@ -33,6 +31,7 @@ class TokensScreen(RunScreen):
     """Lists the virtual tokens of one checkpoint."""
 
     TAB = "Tokens"
+    HOME = "Checkpoints"
     CSS_PATH = "tokens.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,17 +77,11 @@ class TokensScreen(RunScreen):
     def on_mount(self) -> None:
         """Ask."""
         self.scene = self.softtune.scene
-        super().on_mount()
         self.query_one("#tokens-list").can_focus = False  # the keys are the screen's, so that the hints have them
         self.query_one("#tokens-whose", Panel).show(self._whose)
         self.query_one("#tokens-head", Panel).show(lambda width, height: heading(width) if self.found else Content(""))
         self.query_one("#tokens-detail", Panel).show(self._detail)
         self._ask()
-
-    def _header(self, width: int, height: int) -> Content:
-        """This screen lies on top of Checkpoints, whose tab stays marked."""
-        tabs = tuple((key, name, name == "Checkpoints") for key, name in TABS)
-        return header(self.scene, time.time(), width, tabs)
 
     def _whose(self, width: int, height: int) -> Content:
         name = Content.assemble(" ", visible_line(self.row.run.run_id), "  ", (visible_line(self.row.name), "bold"))

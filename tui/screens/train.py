@@ -89,7 +89,6 @@ class TrainScreen(RunScreen):
 
     def on_mount(self) -> None:
         """Panels paint from the newest scene."""
-        super().on_mount()
         self.query_one("#now", Panel).show(self._now)
         self.query_one("#stage", Panel).show(lambda width, height: stage_bar(self.scene, time.time(), width))
         self.query_one("#diagnoses", Panel).show(
