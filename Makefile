@@ -27,7 +27,7 @@ GPU_TESTS := -m pytest -c tests/gpu/pytest.ini --rootdir=. --confcutdir=. -p no:
 test: install ## every test that takes seconds
 	@# The CUDA tests' own logic, on the CPU; test-gpu is where they count.
 	SOFTTUNE_TEST_DEVICE=cpu $(BIN)/python $(GPU_TESTS)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 test-real: install ## the whole demo on the real weights, several minutes
 	$(BIN)/python -m pytest -m "real_model or slow" --timeout=1800

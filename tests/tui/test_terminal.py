@@ -30,7 +30,8 @@ class Terminal:
     def __init__(self, folder: Path) -> None:
         self._socket = str(folder / "tmux")
         environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "COLORTERM": "truecolor"}
-        environment.pop("NO_COLOR", None)
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):
+            environment.pop(name, None)
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "40", "-c", str(folder), "sh",
                   env=environment)
 
