@@ -24,7 +24,7 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.socket = str(folder / "tmux")
-        # Not the user's own config and clipboard folders; and no COLUMNS, which readline, that pytest loads, sets to 80.
+        # Not the user's own config and cache folders; and no COLUMNS, which readline, that pytest loads, sets to 80.
         places = {f"XDG_{name.upper()}_HOME": str(folder / name) for name in ("config", "cache")}
         sizes = ("COLUMNS", "LINES")
         self.environ = {**{name: value for name, value in os.environ.items() if name not in sizes}, **places}
