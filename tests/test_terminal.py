@@ -42,6 +42,13 @@ class Terminal:
     def screen(self) -> str:
         return self("capture-pane", "-p")
 
+    def kill_app(self) -> None:
+        """SIGKILL what runs in the shell, which leaves the terminal in disorder; then a new shell in its place."""
+        shell = self("display-message", "-p", "#{pane_pid}").strip()
+        (app,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        os.kill(int(app), signal.SIGKILL)
+        self("respawn-pane", "-k")
+
     def wait_for(self, what: str | Callable[[str], bool], seconds: float = 40) -> str:
         """The screen as soon as it shows `what`; fails with the screen when it does not."""
         end = time.monotonic() + seconds
@@ -97,6 +104,10 @@ def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: P
     terminal.type("clear", "Enter", f"{SOFTTUNE}", "Enter")
     (run,) = (tmp_path / "runs").iterdir()
     name = run.name[11:]  # the header leaves the date out where a number needs its place
+    terminal.wait_for(lambda screen: name in screen and "training" in screen and bool(BRAILLE.search(screen)))
+    terminal.kill_app()
+    assert engine_state(tmp_path) == "running"
+    terminal.type(f"{SOFTTUNE}", "Enter")
     terminal.wait_for(lambda screen: name in screen and "training" in screen and bool(BRAILLE.search(screen)))
     terminal.type("x")
     terminal.wait_for(lambda screen: "checkpoint" in screen and "top" in screen)

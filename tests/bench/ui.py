@@ -27,7 +27,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core.contract.runs import RunFolder, list_runs  # noqa: E402 - a script: the project's root comes first
+from core.contract.config import Config  # noqa: E402 - a script: the project's root comes first
+from core.contract.runs import RunFolder, create_run, list_runs  # noqa: E402
+from tests.tui import fake_run  # noqa: E402
 from tests.tui.fake_run import make_run, training  # noqa: E402
 
 SOFTTUNE = [sys.executable, "-P", "-m", "tui"]
@@ -184,6 +186,21 @@ def under_load(folder: Path, keys: int, seconds: float) -> list[Row]:
     ]
 
 
+def fast_steps(folder: Path, seconds: float) -> Row:
+    """Bytes over SSH while a run of ten steps a second goes on, as on a GPU: told by an engine that only tells."""
+    run = create_run(Config(), "fast", folder / "runs")
+    engine = subprocess.Popen([sys.executable, fake_run.__file__, str(run.root), "--pace", "0.1", "--steps", "5000"])
+    try:
+        with running(SOFTTUNE, folder, SSH_CONNECTION="1 2 3 4") as terminal:
+            terminal.until("tokens/s", 60)
+            terminal.drain(3)
+            volume = terminal.drain(seconds) / seconds / 1000
+    finally:
+        engine.kill()
+        engine.wait()
+    return Row("the same at ten steps a second", f"{volume:.1f} kB/s", "≤ 20 kB/s", volume <= 20.0)
+
+
 def key_waits(terminal: Terminal, keys: int) -> list[float]:
     """Milliseconds from pressing a key to its effect on the screen."""
     terminal.drain(3)
@@ -209,13 +226,13 @@ def main() -> int:
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
-        folders = [Path(place) / name for name in ("first", "long", "load")]
+        folders = [Path(place) / name for name in ("first", "long", "load", "fast")]
         for folder in folders:
             folder.mkdir()
         row, first = first_frame(folders[0], 2 if options.short else 9)
         rows += [row, long_run(folders[1], 2_000 if options.short else 100_000, first)]
         if not options.short:
-            rows += under_load(folders[2], 40, 30.0)
+            rows += [*under_load(folders[2], 40, 30.0), fast_steps(folders[3], 30.0)]
     widths = [max(len(cells) for cells in column)
               for column in zip(*((r.what, r.figure, r.target) for r in rows), strict=True)]
     for row in rows:
