@@ -383,6 +383,10 @@ async def test_a_scoring_is_given_up_or_ends_with_the_app(open_app: OpenApp, run
         assert "gave up scoring last" in told(app) and "gives it up" not in words(app)
         await pilot.press("E", "y")
         await until(pilot, lambda: screen(app).job is not None)
+        await pilot.press("q")
+        await shows(app, pilot, Confirm, "The scoring of last is not done yet.")
+        await pilot.press("y")
+    assert app.return_value is not None
 
 
 async def test_a_scoring_that_dies_is_told(open_app: OpenApp, runs: Path) -> None:

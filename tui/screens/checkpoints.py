@@ -79,6 +79,10 @@ class CheckpointsScreen(CheckpointBrowser):
         self.query_one("#checkpoint-job", Panel).show(
             lambda width, height: job_line(self.job, width) if self.job else Content(""))
 
+    def would_lose(self) -> str:
+        """A scoring under way ends with the app."""
+        return f"The scoring of {visible_line(self.job.name)} is not done yet." if self.job is not None else ""
+
     def possible(self) -> object:
         """A scoring can be given up while it goes on."""
         return super().possible(), self.job is not None
