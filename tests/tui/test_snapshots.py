@@ -56,8 +56,13 @@ async def problems(app: SofttuneApp, pilot: Pilot[object]) -> None:
     await until(pilot, lambda: "▸✗" in frame_of(app).text and "prompt and completion" in frame_of(app).text)
 
 
+async def scratch(app: SofttuneApp, pilot: Pilot[object]) -> None:
+    await pilot.press("e")
+    await until(pilot, lambda: "a scratch copy" in frame_of(app).text and "what came of it" in frame_of(app).text)
+
+
 async def config(app: SofttuneApp, pilot: Pilot[object]) -> None:
-    await pilot.press("4")
+    await pilot.press("escape", "4")
     await until(pilot, lambda: "num_virtual_tokens" in frame_of(app).text)
     await pilot.press("slash", *"learning", "enter", "enter", "0", "full_stop", "0", "2", "enter")
     await until(pilot, lambda: "not saved" in frame_of(app).text and "▸ ● learning_rate" in frame_of(app).text)
@@ -79,7 +84,7 @@ async def keys(app: SofttuneApp, pilot: Pilot[object]) -> None:
     await until(pilot, lambda: "Train: keys" in frame_of(app).text)
 
 
-TOUR: tuple[Visit, ...] = (train, checkpoints, compare, tokens, problems, config, playground, keys)
+TOUR: tuple[Visit, ...] = (train, checkpoints, compare, tokens, problems, scratch, config, playground, keys)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ class CompletionEditor(KeysInOrder, TextArea):
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name for it
         super().__init__(id=id, tab_behavior="indent", show_line_numbers=True, theme="css", soft_wrap=True)
+        self.cursor_blink = False  # a cursor that blinks costs an SSH line two frames a second
         self._stand_ins = StandIns("")
         self._failing = 0
 
