@@ -11,7 +11,7 @@ from core.contract.errors import DataError
 from core.contract.events import Score
 from core.contract.runs import RUNS, RunFolder
 from core.evaluation.completions import read_completions
-from core.evaluation.scoring import tally
+from core.evaluation.tally import tally
 
 KINDS = ("all", "train", "heldout")
 

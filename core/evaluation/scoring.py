@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from core.contract.config import EvaluationSettings
 from core.contract.control import ControlInbox, heed
-from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, Score
+from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated
 from core.contract.files import replacing
 from core.contract.runs import Split
-from core.contract.statistics import pass_at_k
 from core.data.humaneval import Problem
 from core.evaluation.completions import check_task_ids, read_completions
 from core.evaluation.sandbox import Outcome, Program, execute
+from core.evaluation.tally import tally
 
-__all__ = ["build_program", "read_completions", "result_row", "score", "tally", "write_results"]
+__all__ = ["build_program", "read_completions", "result_row", "score", "write_results"]
 
 Row = dict[str, Any]
 Kind = Literal["train", "heldout", ""]
@@ -112,26 +112,6 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     with replacing(path) as file:
         for row in rows:
             file.write(json.dumps(row).encode("ascii") + b"\n")
-
-
-def tally(rows: Iterable[Row]) -> Score:
-    """The score of result rows.
-
-    pass@1 is the mean over problems of c / n, n samples of which c passed (Chen et al. 2021, equation 1 with k = 1).
-    A problem counts as passed when at least one of its samples did; with one sample a problem, pass@1 is
-    passed / total.
-    """
-    samples: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        samples[row["task_id"]].append(row["passed"])
-    if not samples:
-        return Score(total=0, passed=0, failed=0, pass_at_1=None)
-    passed = sum(any(tries) for tries in samples.values())
-    if all(len(tries) == 1 for tries in samples.values()):
-        mean = passed / len(samples)
-    else:
-        mean = sum(pass_at_k(len(tries), sum(tries), 1) for tries in samples.values()) / len(samples)
-    return Score(total=len(samples), passed=passed, failed=len(samples) - passed, pass_at_1=mean)
 
 
 def _kinds(split: Split | None) -> dict[str, Kind]:

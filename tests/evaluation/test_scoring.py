@@ -14,7 +14,8 @@ from core.contract.errors import DataError
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, event_line, parse_event
 from core.contract.runs import Split
 from core.data.humaneval import Problem
-from core.evaluation.scoring import score, tally
+from core.evaluation.scoring import score
+from core.evaluation.tally import tally
 
 SETTINGS = EvaluationSettings(timeout_seconds=1.0, workers=2, memory_limit_mb=256)
 GOOD, BAD, SLOW = "    return 42\n", "    return 41\n", "    while True: pass\n"
