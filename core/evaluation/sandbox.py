@@ -1,13 +1,17 @@
-"""Executing programs that nobody has read, each in a process of its own, several at a time.
+"""Executing programs that nobody has read, several at a time.
 
 Layers, from the outside in: servers of our own that hold nothing worth taking (no torch, an empty environment, no open
-files); where the kernel grants them, namespaces around each server (`namespaces.py`: no network, a read-only file
-system, no sight of other processes); around each program a session, resource limits, a working folder that vanishes,
-and a clock that ends everything the program started.
+files); around each server or program the strongest level of isolation that the machine grants; around each program a
+session, resource limits, a working folder that vanishes, and a clock that ends everything the program started. A
+candidate and its tests run in two processes (`server/checker.py`), so that no candidate can reach its verdict.
 
-Not covered at level "process": reading files and other processes of the same user, writing outside the working folder,
-the network, and killing processes of the same user. Not covered at any level: the total memory of several processes of
-one program, and a program that forges its tests' outcome from inside (`server/candidate.py`).
+- "namespaces": no network, no sight of other processes, no file but system folders and Python's own, read-only; and
+  seccomp, which refuses what Python programs do not need: sockets, signals to others, tracing, mounts, kernel keys.
+- "landlock": where user namespaces are refused, in most containers. The same files by Landlock's rules, the same
+  seccomp filter; programs see that other processes exist. How much they write to the working folder is bounded by the
+  time limit and LARGEST_FILE alone.
+- "process": limits, dropped rights, and seccomp where there is any. Programs read and write what their user can. Weak:
+  it has to be allowed.
 """
 
 from __future__ import annotations
@@ -16,23 +20,42 @@ import contextlib
 import os
 import selectors
 from collections.abc import Generator, Iterable, Iterator
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from core.contract.errors import SandboxError
-from core.evaluation.server_process import ServerProcess
+from core.evaluation.server_process import ServerProcess, Task
 from core.evaluation.verdicts import Isolation, Outcome, Program, judge, lost
 
-__all__ = ["HEARTBEAT", "Isolation", "Outcome", "Program", "core_count", "execute", "isolation_level"]
+__all__ = ["HEARTBEAT", "Isolation", "LevelReport", "Outcome", "Program", "core_count", "execute", "isolation_level",
+           "levels"]
 
+LEVELS: tuple[Isolation, ...] = get_args(Isolation)
+"""Strongest first."""
 HEARTBEAT = 0.1
 """Seconds after which `execute` yields None when nothing has ended."""
+CANONICAL_MARGIN = 3.0
+"""A candidate may take this many times as long as the solution that is known to be right."""
+_SLOWEST_CANONICAL = 10.0
+"""Time limits that a canonical solution may take while it is measured."""
 _FAREWELL = 8.0
 """Seconds that servers have, together, to end what they run and themselves."""
+_ALLOW = ("set evaluation.allow_weak_sandbox: true to run them all the same, with your files and network in their "
+          "reach; softtune doctor says how to have a stronger level")
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """Whether this machine grants a level of isolation; `reason` is why not."""
+
+    level: Isolation
+    granted: bool
+    reason: str = ""
 
 
 def execute(
     programs: Iterable[Program], *, timeout: float, memory_limit_mb: int, workers: int = 0,
-    isolation: Isolation | Literal["auto"] = "auto",
+    isolation: Isolation | Literal["auto"] = "auto", allow_weak: bool = False,
 ) -> Generator[Outcome | None, None, None]:
     """Execute programs and yield their outcomes in order of completion; None is a heartbeat.
 
@@ -40,27 +63,48 @@ def execute(
 
     Args:
         programs: taken one at a time, as workers fall free.
-        timeout: seconds of wall clock for one program. One that computes all the time but has to share its core may
-            take up to three times that, until it has had this much CPU time.
-        memory_limit_mb: MB (2**20 bytes) of address space for one process beyond the interpreter's own.
+        timeout: seconds of wall clock for one program, without those for which it waits for a core (up to three times
+            the limit in all; one that was starved even so is tried again, alone, after the others). Where the
+            canonical solution needs more than a third of it, a candidate may take three times as long as that.
+        memory_limit_mb: MB (2**20 bytes) of address space for one process beyond the interpreter's own, and of memory
+            for all processes of a program.
         workers: programs at a time; 0 is one a core.
-        isolation: "auto" takes the strongest level that the machine grants.
+        isolation: "auto" takes the strongest level that the machine grants, "process" only if `allow_weak`.
 
     Raises:
         SandboxError: the isolation asked for cannot be had, or no server starts.
     """
-    pool = _Pool(timeout, memory_limit_mb << 20, workers or core_count(), isolation)
+    pool = _Pool(timeout, memory_limit_mb << 20, workers or core_count(), isolation, allow_weak)
     try:
         yield from pool.outcomes(iter(programs))
     finally:
         pool.close()
 
 
+def levels() -> list[LevelReport]:
+    """What this machine grants, strongest first; each level is tried."""
+    return [_try(level) for level in LEVELS]
+
+
 def isolation_level() -> Isolation:
-    """The strongest level that this machine grants; raises SandboxError when no server starts."""
-    probe = Program("def check():\n    pass\n", "check()")
-    outcomes = list(execute([probe], timeout=30, memory_limit_mb=64, workers=1))
-    return next(outcome.isolation for outcome in outcomes if outcome is not None)
+    """The strongest level that this machine grants, the weak one included; raises SandboxError when no server starts."""
+    for level in LEVELS:
+        report = _try(level)
+        if report.granted:
+            return level
+    raise SandboxError(f"programs cannot be executed here: {report.reason}", "is disk, memory or a limit used up?")
+
+
+def _try(level: Isolation) -> LevelReport:
+    pool = _Pool(30.0, 64 << 20, 1, level, True)
+    probe = Program("def check_me():\n    pass\n", "def check(candidate):\n    candidate()\n", "check_me")
+    try:
+        [outcome] = [outcome for outcome in pool.outcomes(iter([probe])) if outcome]
+    except SandboxError as error:
+        return LevelReport(level, False, error.what.partition(": ")[2] or error.what)
+    finally:
+        pool.close()
+    return LevelReport(level, outcome.passed, outcome.detail)
 
 
 def core_count() -> int:
@@ -73,33 +117,40 @@ def core_count() -> int:
 class _Pool:
     """Servers, each idle, starting or at work on one program."""
 
-    def __init__(self, timeout: float, memory_bytes: int, workers: int, isolation: str) -> None:
+    def __init__(self, timeout: float, memory_bytes: int, workers: int, isolation: str, allow_weak: bool) -> None:
         self._timeout = timeout
         self._memory_bytes = memory_bytes
         self._workers = workers
-        self._forced = isolation != "auto"
-        self._level: Isolation = "process" if isolation == "process" else "namespaces"
+        self._levels = [level for level in LEVELS if isolation in ("auto", level)]
+        self._weak_is_refused = isolation == "auto" and not allow_weak
         self._selector = selectors.DefaultSelector()
         self._servers: list[ServerProcess] = []
-        self._again: list[Program] = []
+        self._soon: list[Task] = []
+        self._alone: list[Task] = []
+        self._limits: dict[str, float] = {}
+        """Seconds by canonical solution, for problems whose candidates timed out."""
+        self._unsure: dict[str, list[Outcome]] = {}
+        """Outcomes that timed out while their canonical solution is being measured."""
 
     def outcomes(self, programs: Iterator[Program]) -> Iterator[Outcome | None]:
         """Keep every server at work until nothing is left."""
-        fresh = next(programs, None)
+        fresh = (Task(program, self._timeout) for program in programs)
+        ahead = next(fresh, None)
         while True:
-            idle = [server for server in self._servers if server.ready and server.program is None]
-            while idle and (self._again or fresh is not None):
-                if self._again:
-                    self._submit(idle.pop(), self._again.pop(), last_try=True)
-                elif fresh is not None:
-                    self._submit(idle.pop(), fresh)
-                    fresh = next(programs, None)
-            left = bool(self._again) or fresh is not None
-            if not left and not any(server.program for server in self._servers):
+            for server in [server for server in self._servers if server.ready and server.task is None]:
+                if self._soon:
+                    self._submit(server, self._soon.pop())
+                elif ahead is not None:
+                    self._submit(server, ahead)
+                    ahead = next(fresh, None)
+                elif self._alone and not self._at_work:
+                    self._submit(server, self._alone.pop())
+            left = len(self._soon) + (ahead is not None) + bool(self._alone)
+            if not left and not self._at_work:
                 return
-            starting = any(not server.ready for server in self._servers)
-            if left and not starting and len(self._servers) < self._workers:
-                self._start()
+            if left and all(server.ready and server.task for server in self._servers):
+                if len(self._servers) < self._workers:
+                    self._start()
             ended: list[Outcome | None] = list(self._listen())
             yield from ended or [None]
 
@@ -112,6 +163,10 @@ class _Pool:
         self._servers.clear()
         self._selector.close()
 
+    @property
+    def _at_work(self) -> bool:
+        return any(server.task for server in self._servers)
+
     def _listen(self) -> Iterator[Outcome]:
         """Outcomes that arrive within a heartbeat."""
         for key, _ in self._selector.select(HEARTBEAT):
@@ -120,27 +175,61 @@ class _Pool:
             if not server.ready:
                 self._greet(server, message)
                 continue
-            program, server.program = server.program, None
-            if message is not None and "fault" not in message and program is not None:
-                yield judge(program, message, server.level)
+            task, server.task = server.task, None
+            if message is not None and "fault" not in message and task is not None:
+                yield from self._weigh(task, judge(task.program, message, server.level))
                 continue
             self._drop(server)
-            if program is not None and not server.last_try:
-                self._again.append(program)
+            if task is not None and not task.last_try:
+                self._soon.append(replace(task, last_try=True))
             elif message is not None:
                 raise SandboxError(f"the sandbox failed twice on one program:\n{message.get('fault', message)}",
                                    "are disk, memory or process numbers used up on this machine?")
-            elif program is not None:
-                yield lost(program, "crashed", "it ended the process that watched it", server.seconds, server.level)
+            elif task is not None:
+                yield from self._weigh(task, lost(task.program, "crashed", "it ended the process that watched it",
+                                                  server.seconds, server.level))
         for server in [server for server in self._servers if server.stuck]:
-            program = server.program
+            task = server.task
             self._drop(server)
-            if program is None:
+            if task is None:
                 raise SandboxError("the sandbox did not start within a minute", "is the machine overloaded?")
-            yield lost(program, "timed out", "it stalled the process that watched it", server.seconds, server.level)
+            yield from self._weigh(task, lost(task.program, "timed out", "it stalled the process that watched it",
+                                              server.seconds, server.level))
+
+    def _weigh(self, task: Task, outcome: Outcome) -> Iterator[Outcome]:
+        """The outcomes that are final now: a time-out may be the machine's fault, or lie in the problem."""
+        if task.measures:
+            yield from self._judge_unsure(task.measures, outcome)
+            return
+        canonical = outcome.program.canonical
+        if outcome.starved and not task.alone:
+            self._alone.append(replace(task, alone=True))
+        elif outcome.verdict != "timed out" or not canonical or task.timeout > self._timeout:
+            yield outcome
+        elif canonical in self._limits:
+            yield from self._once_more(outcome)
+        else:
+            self._unsure.setdefault(canonical, []).append(outcome)
+            if len(self._unsure[canonical]) == 1:
+                solution = replace(outcome.program, source=canonical, canonical="")
+                self._soon.append(Task(solution, _SLOWEST_CANONICAL * self._timeout, measures=canonical))
+
+    def _judge_unsure(self, canonical: str, measured: Outcome) -> Iterator[Outcome]:
+        needed = measured.seconds * CANONICAL_MARGIN if measured.passed else 0.0
+        self._limits[canonical] = max(self._timeout, needed)
+        for outcome in self._unsure.pop(canonical):
+            yield from self._once_more(outcome)
+
+    def _once_more(self, outcome: Outcome) -> Iterator[Outcome]:
+        """Give a candidate the time that its problem needs; where that is the usual time it has had it."""
+        limit = self._limits[outcome.program.canonical]
+        if limit > self._timeout:
+            self._soon.append(Task(outcome.program, limit))
+        else:
+            yield outcome
 
     def _start(self) -> None:
-        server = ServerProcess(self._level)
+        server = ServerProcess(self._levels[0])
         self._servers.append(server)
         self._selector.register(server.connection, selectors.EVENT_READ, server)
 
@@ -151,14 +240,18 @@ class _Pool:
             return
         status = self._drop(server)
         reason = str(message["refused"]) if message is not None else f"its process ended with status {status}"
-        if self._forced or server.level == "process":
-            raise SandboxError(f"programs cannot be executed at isolation level {server.level!r}: {reason}",
+        if server.level != self._levels[0]:
+            return  # another server has found that out
+        refused = self._levels.pop(0)
+        if not self._levels:
+            raise SandboxError(f"programs cannot be executed at isolation level {refused!r}: {reason}",
                                "softtune doctor tells what this machine grants")
-        self._level = "process"
+        if self._levels == ["process"] and self._weak_is_refused:
+            raise SandboxError(f"this machine grants only the weak sandbox: {refused}: {reason}", _ALLOW)
 
-    def _submit(self, server: ServerProcess, program: Program, last_try: bool = False) -> None:
+    def _submit(self, server: ServerProcess, task: Task) -> None:
         with contextlib.suppress(OSError):  # the server is gone: `_listen` finds the connection closed
-            server.submit(program, self._timeout, self._memory_bytes, last_try)
+            server.submit(task, self._memory_bytes)
 
     def _drop(self, server: ServerProcess) -> int:
         self._selector.unregister(server.connection)

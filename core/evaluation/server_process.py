@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ _ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True)
+class Task:
+    """A program to execute, and why."""
+
+    program: Program
+    timeout: float
+    """Seconds."""
+    last_try: bool = False
+    """It already cost a server."""
+    alone: bool = False
+    """It was starved while others ran; nothing runs beside it now."""
+    measures: str = ""
+    """The canonical solution that it executes, to learn how long it takes; "" for a candidate."""
+
+
 class ServerProcess:
     """One server, which executes one program at a time.
 
@@ -40,29 +56,33 @@ class ServerProcess:
     def __init__(self, level: Isolation) -> None:
         self.level = level
         self.ready = False
-        self.program: Program | None = None
-        self.last_try = False
+        self.task: Task | None = None
         self._since = time.monotonic()
         self._limit = _START_SECONDS
-        self._folder = tempfile.mkdtemp(prefix="softtune-") if level == "process" else ""
+        self._folder = tempfile.mkdtemp(prefix="softtune-") if level != "namespaces" else ""
         self.connection, theirs = socket.socketpair()
-        self.connection.settimeout(_GRACE)
+        self._tests, their_tests = socket.socketpair()
+        for end in (self.connection, self._tests):
+            end.settimeout(_GRACE)
         # -P -s, and an environment of ours, is all that -I does, but -I would ignore the hash seed. -B: no bytecode.
-        command = [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_SERVER), level, self._folder]
-        with theirs:
+        command = [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_SERVER), level, self._folder,
+                   str(their_tests.fileno())]
+        with theirs, their_tests:
             self._process = subprocess.Popen(
                 command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-                env=_ENVIRONMENT, start_new_session=True,
+                env=_ENVIRONMENT, start_new_session=True, pass_fds=(their_tests.fileno(),),
             )
 
-    def submit(self, program: Program, timeout: float, memory_bytes: int, last_try: bool) -> None:
-        """Hand over a program, `last_try` when it already cost a server; raises OSError when this one is gone."""
-        self.program = program
-        self.last_try = last_try
+    def submit(self, task: Task, memory_bytes: int) -> None:
+        """Hand over a program; raises OSError when this server is gone."""
+        self.task = task
         self._since = time.monotonic()
-        self._limit = LOADED_MACHINE * timeout + _GRACE
-        job = {"source": program.source, "call": program.call, "timeout": timeout, "memory_bytes": memory_bytes}
-        wire.send(self.connection, job)
+        self._limit = LOADED_MACHINE * task.timeout + _GRACE
+        program = task.program
+        wire.send(self.connection, {"source": program.source, "entry_point": program.entry_point,
+                                    "timeout": task.timeout, "memory_bytes": memory_bytes})
+        wire.send(self._tests, {"tests": program.tests, "call": program.call, "entry_point": program.entry_point,
+                                "prompt": program.prompt, "line": program.line})
 
     def receive(self) -> dict[str, Any] | None:
         """The message that has arrived; None when the server is gone or talks nonsense."""
@@ -79,15 +99,16 @@ class ServerProcess:
     @property
     def stuck(self) -> bool:
         """Whether it has been silent for longer than can be."""
-        return (self.program is not None or not self.ready) and self.seconds > self._limit
+        return (self.task is not None or not self.ready) and self.seconds > self._limit
 
     def hang_up(self) -> None:
         """Ask it to end: it kills what it runs, then goes."""
         self.connection.close()
+        self._tests.close()
 
     def wait(self, seconds: float) -> int:
         """Wait until it is gone, by force after `seconds`; its exit status."""
-        self.connection.close()
+        self.hang_up()
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -73,13 +73,17 @@ def nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield
     assert list(folder.iterdir()) == []
     deadline = time.monotonic() + 5
-    while servers := [pid for pid in set(psutil.pids()) - before if "core/evaluation/server" in _command(pid)]:
+    while servers := [pid for pid in set(psutil.pids()) - before if _is_ours(pid)]:
         assert time.monotonic() < deadline, servers
         time.sleep(0.02)
 
 
-def _command(pid: int) -> str:
+def _is_ours(pid: int) -> bool:
+    """Whether it is a server that this process started, or one that was left by whoever started it."""
     try:
-        return " ".join(psutil.Process(pid).cmdline())
+        process = psutil.Process(pid)
+        if "core/evaluation/server" not in " ".join(process.cmdline()):
+            return False
+        return process.ppid() == 1 or psutil.Process() in process.parents()
     except psutil.NoSuchProcess:
-        return ""
+        return False

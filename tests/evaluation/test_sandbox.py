@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from core.contract.errors import SandboxError
-from core.evaluation.sandbox import Isolation, Outcome, Program, execute, isolation_level
+from core.evaluation.sandbox import Isolation, Program, execute, isolation_level, levels
+from tests.evaluation.machines import refuse
 
-QUICK = Program("def check():\n    pass\n", "check()")
+CHECK = "def check(candidate):\n    candidate()\n"
+QUICK = Program("def work():\n    pass\n", CHECK, "work")
+
+
+@pytest.fixture
+def every_level(granted: Isolation) -> None:
+    """Skips the test on a machine that lacks a level: it could not tell which refusal it sees."""
+    if not all(report.granted for report in levels()):
+        pytest.skip("this machine does not grant every level")
+
+
 SLEEPER = "54.326"
 
 
 def sleeping(seconds: str, key: int = 0) -> Program:
-    return Program(f"import subprocess\ndef check():\n    subprocess.run(['sleep', '{seconds}'])\n", "check()", key)
+    source = f"import subprocess\ndef work():\n    subprocess.run(['sleep', '{seconds}'])\n"
+    return Program(source, CHECK, "work", key=key)
 
 
 def sleepers() -> list[int]:
@@ -36,7 +48,7 @@ def wait_until(condition: object, seconds: float = 10.0) -> None:
 
 
 def test_a_slow_program_blocks_nobody() -> None:
-    programs = [sleeping("1", 99), *(Program(QUICK.source, QUICK.call, key) for key in range(20))]
+    programs = [sleeping("1", 99), *(replace(QUICK, key=key) for key in range(20))]
     outcomes = [o for o in execute(programs, timeout=5, memory_limit_mb=256, workers=2) if o]
     assert [outcome.program.key for outcome in outcomes][-1] == 99
     assert all(outcome.passed for outcome in outcomes)
@@ -56,7 +68,7 @@ def test_programs_are_taken_as_workers_fall_free() -> None:
     def programs():
         for key in range(6):
             taken.append(key)
-            yield Program(QUICK.source, QUICK.call, key)
+            yield replace(QUICK, key=key)
 
     for outcome in execute(programs(), timeout=5, memory_limit_mb=256, workers=1):
         if outcome:
@@ -77,7 +89,7 @@ def test_closing_ends_everything(isolation: Isolation) -> None:
 def test_a_killed_engine_leaves_no_program(isolation: Isolation, tmp_path: Path) -> None:
     script = (
         "from core.evaluation.sandbox import Program, execute\n"
-        f"program = Program({sleeping(SLEEPER).source!r}, 'check()')\n"
+        f"program = Program({sleeping(SLEEPER).source!r}, {CHECK!r}, 'work')\n"
         f"list(execute([program], timeout=60, memory_limit_mb=256, workers=1, isolation={isolation!r}))"
     )
     engine = subprocess.Popen([sys.executable, "-c", script], env={"TMPDIR": str(tmp_path)})
@@ -99,23 +111,38 @@ def test_a_folder_named_core_here_is_not_ours(tmp_path: Path, monkeypatch: pytes
     assert outcome.passed
 
 
-def test_falls_back_where_namespaces_are_refused(namespaces: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_namespaces(monkeypatch)
-    assert isolation_level() == "process"
-    outcomes: list[Outcome] = [o for o in execute([QUICK] * 5, timeout=5, memory_limit_mb=256, workers=2) if o]
-    assert {(outcome.verdict, outcome.isolation) for outcome in outcomes} == {("passed", "process")}
+@pytest.mark.parametrize("refused, level", [
+    ((), "namespaces"), (("namespaces",), "landlock"), (("namespaces", "landlock"), "process"),
+    (("seccomp",), "process"), (("namespaces", "landlock", "seccomp"), "process"),
+])
+def test_the_strongest_level_that_a_machine_grants(
+    every_level: None, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...], level: str
+) -> None:
+    refuse(monkeypatch, *refused)
+    reports = {report.level: report for report in levels()}
+    assert [report.level for report in levels()] == ["namespaces", "landlock", "process"]
+    assert next(name for name, report in reports.items() if report.granted) == level == isolation_level()
+    assert all(report.granted or report.reason for report in reports.values())
+    outcomes = list(execute([QUICK] * 3, timeout=5, memory_limit_mb=256, workers=2, allow_weak=True))
+    assert [(o.verdict, o.isolation) for o in outcomes if o] == [("passed", level)] * 3
 
 
-def test_a_level_that_was_asked_for_is_not_lowered(namespaces: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_namespaces(monkeypatch)
-    with pytest.raises(SandboxError, match="'namespaces': .*"):
+def test_the_weak_level_has_to_be_allowed(every_level: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "namespaces", "landlock")
+    with pytest.raises(SandboxError, match=r"(?s)weak sandbox: landlock: .*evaluation\.allow_weak_sandbox: true"):
+        list(execute([QUICK], timeout=5, memory_limit_mb=256))
+
+
+def test_a_level_that_was_asked_for_is_not_lowered(every_level: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "namespaces")
+    with pytest.raises(SandboxError, match="'namespaces': unshare: Operation not permitted"):
         list(execute([QUICK], timeout=5, memory_limit_mb=256, isolation="namespaces"))
 
 
 def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("core.evaluation.server_process._SERVER", tmp_path / "missing")
     with pytest.raises(SandboxError, match="ended with status 2"):
-        list(execute([QUICK], timeout=5, memory_limit_mb=256))
+        list(execute([QUICK], timeout=5, memory_limit_mb=256, allow_weak=True))
 
 
 def test_a_fault_of_the_sandbox_is_not_blamed_on_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,19 +161,6 @@ def test_a_fault_of_the_sandbox_is_not_blamed_on_the_program(tmp_path: Path, mon
 
 def test_many_quick_programs_all_get_their_verdict(isolation: Isolation) -> None:
     """Programs that end before the server has turned round."""
-    failing = Program("def check():\n    assert False\n", "check()")
+    failing = Program("def work():\n    assert False\n", CHECK, "work")
     outcomes = execute([failing] * 600, timeout=5, memory_limit_mb=256, workers=4, isolation=isolation)
     assert [o.verdict for o in outcomes if o] == ["failed"] * 600
-
-
-def refuse_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start servers as a machine does whose kernel grants a process no namespaces: inside a namespace that has none."""
-    if shutil.which("unshare") is None:
-        pytest.skip("util-linux is not installed")
-    real = subprocess.Popen
-    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
-
-    def popen(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return real(["unshare", "-Ur", "sh", "-c", limit, "sh", *command], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr("core.evaluation.server_process.subprocess.Popen", popen)

@@ -9,23 +9,23 @@ import pytest
 
 from core.evaluation.verdicts import Program, judge, one_line
 
-PROGRAM = Program("def check():\n    assert (1 ==\n            2)\n", "check()")
+PROGRAM = Program("", "def check():\n    assert (1 ==\n            2)\n", "")
 NONCE = "ab" * 16
 RETURNED = json.dumps({"kind": "returned", "proof": NONCE})
 RAISED = {"kind": "raised", "assertion": True, "name": "AssertionError", "message": "",
           "frames": [["<completion>", 4, 4, "<module>"], ["<completion>", 2, 3, "check"]], "cut": 0, "first": 8}
 
 
-def facts(report: str, status: int = 0, timed_out: bool = False) -> dict[str, Any]:
-    return {"status": status, "timed_out": timed_out, "seconds": 1.0, "cpu_seconds": 0.5, "nonce": NONCE,
-            "report": report, "stdout": "", "stderr": ""}
+def facts(report: str, status: int = 0, ended_by: str = "", candidate_status: int | None = None) -> dict[str, Any]:
+    return {"status": status, "ended_by": ended_by, "seconds": 1.0, "cpu_seconds": 0.5, "nonce": NONCE, "report": report,
+            "candidate_status": candidate_status, "starved": False, "peak_bytes": 3 << 20, "stdout": "", "stderr": ""}
 
 
 def test_passed_needs_the_nonce_and_status_0() -> None:
     assert judge(PROGRAM, facts(RETURNED), "process").passed
-    assert judge(PROGRAM, facts(RETURNED, status=1), "process").verdict == "exited early"
+    assert judge(PROGRAM, facts(RETURNED, status=1), "process").verdict == "crashed"
     assert judge(PROGRAM, facts(RETURNED, status=-9), "process").verdict == "crashed"
-    assert judge(PROGRAM, facts(RETURNED, timed_out=True), "process").verdict == "timed out"
+    assert judge(PROGRAM, facts(RETURNED, ended_by="clock"), "process").verdict == "timed out"
 
 
 @pytest.mark.parametrize("report", [
@@ -35,7 +35,7 @@ def test_passed_needs_the_nonce_and_status_0() -> None:
     '{"kind": "raised", "name": "", "message": "", "frames": [["f", "one", 1, "g"]]}',
 ])
 def test_nonsense_is_never_passed(report: str) -> None:
-    assert judge(PROGRAM, facts(report), "process").verdict == "exited early"
+    assert judge(PROGRAM, facts(report), "process").verdict == "crashed"
 
 
 def test_a_failing_assertion_is_quoted_whole() -> None:
@@ -51,8 +51,24 @@ def test_lines_that_do_not_exist_are_harmless() -> None:
     assert outcome.verdict == "failed" and "line 1000000000" in outcome.traceback
 
 
-def test_cpu_limit_is_a_time_out() -> None:
-    assert judge(PROGRAM, facts("", status=-24), "process").verdict == "timed out"
+@pytest.mark.parametrize("status, verdict, detail", [
+    (0, "exited early", "status 0"), (3, "exited early", "status 3"), (-11, "crashed", "SIGSEGV"),
+    (-24, "timed out", "0.5 s of CPU time"), (None, "cheated", "closed the connection"),
+])
+def test_a_candidate_that_left_its_tests(status: int | None, verdict: str, detail: str) -> None:
+    outcome = judge(PROGRAM, facts('{"kind": "gone"}', candidate_status=status), "process")
+    assert outcome.verdict == verdict and detail in outcome.detail
+
+
+def test_the_watch_over_memory_and_false_answers() -> None:
+    assert judge(PROGRAM, facts("", status=-9, ended_by="memory"), "process").verdict == "out of memory"
+    assert judge(PROGRAM, facts('{"kind": "tampered", "message": "x"}'), "process").verdict == "cheated"
+    assert judge(PROGRAM, facts(RETURNED), "process").peak_memory_mb == 3.0
+
+
+def test_captured_output_is_visible() -> None:
+    said = judge(PROGRAM, {**facts(RETURNED), "stdout": "a\tb\n\x1b[2J\x00\u202e\ud800"}, "process").stdout
+    assert said == "a\tb\n\\x1b[2J\\x00\\u202e\\ud800"
 
 
 def test_one_line() -> None:

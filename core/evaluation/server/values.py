@@ -1,0 +1,165 @@
+"""What passes between a candidate and its tests: plain data as JSON, and nothing that could act.
+
+An object of a class of the candidate's own would bring its own idea of `==` into the tests. So an instance of a
+built-in type, or of a subclass, travels as the built-in value that it holds; iterators travel item by item; anything
+else arrives as an `Opaque`, which equals nothing but itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+_LARGEST_JSON_INT = 1 << 1000
+"""Beyond it an integer travels in hexadecimal, which takes linear time and knows no limit of digits."""
+_VIEWS = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
+_ARRAY_TYPES = re.compile(r"[<>|=]?[biufcU?]\d*")
+
+
+class Malformed(Exception):
+    """Data that no `encode` makes."""
+
+
+class Opaque:
+    """In the tests: an object that stays with the candidate; it can only be handed back."""
+
+    def __init__(self, handle: int, name: str) -> None:
+        self.handle = handle
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<{self._name} object of the candidate>"
+
+
+class RemoteIterator:
+    """In the tests: an iterator that stays with the candidate, `fetch` brings its next item."""
+
+    def __init__(self, handle: int, fetch: Callable[[int], Any]) -> None:
+        self.handle = handle
+        self._fetch = fetch
+
+    def __iter__(self) -> RemoteIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._fetch(self.handle)
+
+
+def encode(value: Any, keep: Callable[[Any], int]) -> Any:
+    """The JSON form of a value.
+
+    Args:
+        keep: takes an object that cannot travel, gives its handle; raises TypeError where nothing is kept.
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
+    if isinstance(value, int):
+        plain = value if type(value) is int else int.__add__(value, 0)
+        return plain if -_LARGEST_JSON_INT < plain < _LARGEST_JSON_INT else {"int": hex(plain)}
+    if isinstance(value, float):
+        return value if type(value) is float else float.__add__(value, 0.0)
+    if isinstance(value, list):
+        return [encode(item, keep) for item in list.__iter__(value)]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item, keep) for item in tuple.__iter__(value)]}
+    if isinstance(value, dict):
+        kind = next((name for base, name in ((Counter, "counter"), (OrderedDict, "ordered")) if isinstance(value, base)),
+                    "dict")
+        return {kind: [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]}
+    for base, name in ((set, "set"), (frozenset, "frozenset"), (deque, "deque")):
+        if isinstance(value, base):
+            return {name: [encode(item, keep) for item in base.__iter__(value)]}
+    return _encode_rare(value, keep)
+
+
+def _encode_rare(value: Any, keep: Callable[[Any], int]) -> Any:
+    if isinstance(value, complex):
+        plain = complex.__add__(value, 0j)
+        return {"complex": [plain.real, plain.imag]}
+    if isinstance(value, bytes | bytearray):
+        return {"bytes" if isinstance(value, bytes) else "bytearray": bytes(value).hex()}
+    if type(value) is range:
+        return {"range": [encode(part, keep) for part in (value.start, value.stop, value.step)]}
+    if type(value) is Decimal or type(value) is Fraction:
+        return {type(value).__name__.lower(): str(value)}
+    if type(value) in _VIEWS:
+        return {_VIEWS[type(value)]: encode(list(value), keep)}
+    if type(value) in (Opaque, RemoteIterator):
+        return {"handle": value.handle}
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        plain = encode(value.tolist(), keep)
+        return {"array": [plain, value.dtype.str]} if getattr(value, "ndim", 0) else plain
+    kind = "iterator" if isinstance(value, Iterator) else "opaque"
+    return {kind: [keep(value), str(type(value).__name__)[:100]]}
+
+
+def decode(data: Any, resolve: Callable[[str, Any], Any]) -> Any:
+    """The value of a JSON form.
+
+    Args:
+        resolve: gives the value of what stays in the other process, from its kind and content.
+
+    Raises:
+        Malformed: `encode` makes no such thing.
+        RecursionError: it nests too deeply.
+    """
+    try:
+        return _decode(data, resolve)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise Malformed(str(error)) from None
+
+
+def _decode(data: Any, resolve: Callable[[str, Any], Any]) -> Any:
+    if isinstance(data, list):
+        return [_decode(item, resolve) for item in data]
+    if not isinstance(data, dict):
+        return data
+    [(kind, content)] = data.items()
+    if kind in _CONTAINERS:
+        return _CONTAINERS[kind](_decode(item, resolve) for item in content)
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind]((_decode(key, resolve), _decode(item, resolve)) for key, item in content)
+    if kind in _SCALARS:
+        return _SCALARS[kind](content)
+    if kind == "array":
+        return _array(_decode(content[0], resolve), content[1])
+    return resolve(kind, content)
+
+
+def _array(items: Any, dtype: str) -> Any:
+    import numpy  # only where a candidate returns one
+
+    if not _ARRAY_TYPES.fullmatch(dtype):
+        raise ValueError(dtype)
+    return numpy.array(items, dtype=dtype)
+
+
+_CONTAINERS: dict[str, Callable[[Any], Any]] = {
+    "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque, "keys": lambda items: dict.fromkeys(items).keys(),
+    "range": lambda parts: range(*parts), "items": lambda items: dict(items).items(), "values": lambda items: dict(enumerate(items)).values(),
+}
+_MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict, "ordered": OrderedDict, "counter": lambda items: Counter(dict(items)),
+}
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "int": lambda text: int(text, 16), "complex": lambda parts: complex(*parts), "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex, "decimal": Decimal, "fraction": Fraction,
+}
+
+
+def take_over(old: Any, new: Any) -> None:
+    """Give a mutable container the content that a call left in its copy."""
+    if isinstance(old, list | bytearray):
+        old[:] = new
+    elif isinstance(old, dict | set | deque):
+        old.clear()
+        (old.extend if isinstance(old, deque) else old.update)(new)
+
+
+MUTABLE = (list, bytearray, dict, set, deque)
