@@ -87,7 +87,7 @@ def levels() -> list[LevelReport]:
 
 
 def isolation_level() -> Isolation:
-    """The strongest level that this machine grants, the weak one included; raises SandboxError when no server starts."""
+    """The strongest level that this machine grants, be it the weak one; raises SandboxError when no server starts."""
     for level in LEVELS:
         report = _try(level)
         if report.granted:
@@ -148,9 +148,9 @@ class _Pool:
             left = len(self._soon) + (ahead is not None) + bool(self._alone)
             if not left and not self._at_work:
                 return
-            if left and all(server.ready and server.task for server in self._servers):
-                if len(self._servers) < self._workers:
-                    self._start()
+            waiting = any(not (server.ready and server.task) for server in self._servers)
+            if left and not waiting and len(self._servers) < self._workers:
+                self._start()
             ended: list[Outcome | None] = list(self._listen())
             yield from ended or [None]
 

@@ -1,4 +1,4 @@
-"""A problem whose answer is 42, and a way to run completions of it."""
+"""Small problems, and a way to run completions of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from core.data.humaneval import Problem
-from core.evaluation.sandbox import Isolation, Outcome, execute, isolation_level
+from core.evaluation.sandbox import Isolation, LevelReport, Outcome, execute, levels
 from core.evaluation.scoring import build_program
 
 FORTY_TWO = Problem(
@@ -23,17 +23,24 @@ Run = Callable[..., list[Outcome]]
 
 
 @pytest.fixture(scope="session")
-def granted() -> Isolation:
+def reports() -> dict[Isolation, LevelReport]:
+    """What this machine grants, level by level."""
+    return {report.level: report for report in levels()}
+
+
+@pytest.fixture(scope="session")
+def granted(reports: dict[Isolation, LevelReport]) -> Isolation:
     """The strongest level of isolation of this machine."""
-    return isolation_level()
+    return next(level for level, report in reports.items() if report.granted)
 
 
-@pytest.fixture(scope="session", params=["namespaces", "process"])
-def isolation(request: pytest.FixtureRequest, granted: Isolation) -> Isolation:
+@pytest.fixture(scope="session", params=["namespaces", "landlock", "process"])
+def isolation(request: pytest.FixtureRequest, reports: dict[Isolation, LevelReport]) -> Isolation:
     """Each level of isolation in turn."""
-    if request.param == "namespaces" and granted != "namespaces":
-        pytest.skip("this machine grants no namespaces")
-    return request.param
+    report = reports[request.param]
+    if not report.granted:
+        pytest.skip(f"this machine does not grant {report.level}: {report.reason}")
+    return report.level
 
 
 @pytest.fixture
@@ -51,13 +58,14 @@ def forty_two() -> Problem:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Execute completions of the problem; outcomes in the order of the completions."""
+    """Execute completions, of the problem whose answer is 42 or of one each; outcomes in their order."""
 
     def run(completions: Sequence[str], timeout: float = 1.0, workers: int = 2, isolation: str = "auto",
-            memory_limit_mb: int = 256) -> list[Outcome]:
-        programs = [build_program(FORTY_TWO, completion, key) for key, completion in enumerate(completions)]
+            memory_limit_mb: int = 256, problems: Sequence[Problem] = ()) -> list[Outcome]:
+        programs = [build_program(problem, completion, key) for key, (problem, completion)
+                    in enumerate(zip(problems or [FORTY_TWO] * len(completions), completions, strict=True))]
         outcomes = execute(programs, timeout=timeout, memory_limit_mb=memory_limit_mb, workers=workers,
-                           isolation=isolation)  # type: ignore[arg-type]
+                           isolation=isolation, allow_weak=True)  # type: ignore[arg-type]
         return sorted((outcome for outcome in outcomes if outcome), key=lambda outcome: outcome.program.key)
 
     return run

@@ -9,12 +9,14 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from core.contract.errors import SandboxError
-from core.evaluation.sandbox import Isolation, Program, execute, isolation_level, levels
+from core.evaluation.sandbox import Isolation, Outcome, Program, execute, isolation_level, levels
+from core.evaluation.verdicts import judge
 from tests.evaluation.machines import refuse
 
 CHECK = "def check(candidate):\n    candidate()\n"
@@ -164,3 +166,29 @@ def test_many_quick_programs_all_get_their_verdict(isolation: Isolation) -> None
     failing = Program("def work():\n    assert False\n", CHECK, "work")
     outcomes = execute([failing] * 600, timeout=5, memory_limit_mb=256, workers=4, isolation=isolation)
     assert [o.verdict for o in outcomes if o] == ["failed"] * 600
+
+
+def test_a_starved_program_is_tried_once_more_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first outcome of program 0 says that it was never given its share of a core."""
+    told: list[int] = []
+
+    def starved_once(program: Program, facts: dict[str, Any], level: Isolation) -> Outcome:
+        told.append(program.key)
+        return replace(judge(program, facts, level), starved=program.key == 0 and told.count(0) == 1)
+
+    monkeypatch.setattr("core.evaluation.sandbox.judge", starved_once)
+    programs = [replace(QUICK, key=key) for key in range(12)]
+    outcomes = [o for o in execute(programs, timeout=5, memory_limit_mb=256, workers=2) if o]
+    assert sorted(outcome.program.key for outcome in outcomes) == list(range(12))
+    assert told[-1] == outcomes[-1].program.key == 0 and told.count(0) == 2 and outcomes[-1].passed
+
+
+def test_the_memory_of_all_processes_counts(isolation: Isolation) -> None:
+    source = (
+        "import os, time\ndef work():\n    for child in range(8):\n        if os.fork() == 0:\n"
+        "            held = bytearray(os.urandom(1)) * (60 << 20)\n            time.sleep(30)\n    time.sleep(30)\n"
+    )
+    program = Program(source, CHECK, "work")
+    [outcome] = [o for o in execute([program], timeout=20, memory_limit_mb=256, isolation=isolation) if o]
+    assert (outcome.verdict, outcome.detail) == ("out of memory", "its processes together reached the memory limit")
+    assert outcome.peak_memory_mb > 256

@@ -65,9 +65,10 @@ class _Candidate:
             arguments = decode(request["arguments"], self._resolve)
             named = {key: decode(value, self._resolve) for key, value in request["named"].items()}
             value = self._namespace[self._entry_point](*arguments, **named)
+            sent = request["arguments"]
             changed = {
-                str(place): now for place, (argument, before) in enumerate(zip(arguments, request["arguments"], strict=True))
-                if isinstance(argument, MUTABLE) and (now := encode(argument, self._keep)) != before
+                str(place): now for place, argument in enumerate(arguments)
+                if isinstance(argument, MUTABLE) and (now := encode(argument, self._keep)) != sent[place]
             }
             return {"value": encode(value, self._keep), "changed": changed}
         except BaseException as error:

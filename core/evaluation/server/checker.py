@@ -96,8 +96,10 @@ class _Candidate:
         """The entry point as a function."""
 
         def entry_point(*arguments: Any, **named: Any) -> Any:
-            sent = [encode(argument, _refuse) for argument in arguments]
-            answer = self._ask({"arguments": sent, "named": {key: encode(value, _refuse) for key, value in named.items()}})
+            answer = self._ask({
+                "arguments": [encode(argument, _refuse) for argument in arguments],
+                "named": {key: encode(value, _refuse) for key, value in named.items()},
+            })
             for place, now in answer["changed"].items():
                 take_over(arguments[int(place)], self._decode(now))
             return self._decode(answer["value"])

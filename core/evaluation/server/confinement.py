@@ -2,16 +2,16 @@
 
 - namespaces: nothing but its working folder, read-only system folders, and the calls that seccomp leaves it.
 - landlock: the same files by Landlock's rules, the same calls; it sees that other processes exist.
-- process: its own rights are dropped and, where the kernel filters calls, the same calls; it reads and writes as its user.
+- process: its rights are dropped and, where the kernel filters calls, the same calls; it reads and writes as its user.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 import landlock
-import namespaces
 import privileges
 import seccomp
 import system
@@ -22,7 +22,7 @@ LEVELS = ("namespaces", "landlock", "process")
 def require(level: str) -> None:
     """Raise OSError where the kernel has not what a level needs; namespaces are asked for by entering them."""
     if level == "landlock" and landlock.abi() == 0:
-        raise OSError("this kernel has no Landlock, or it is off")
+        raise OSError(errno.ENOSYS, "this kernel has no Landlock, or it is off")
     if level != "process":
         seccomp.require()
 
@@ -40,4 +40,4 @@ def shut_in(level: str, folder: str) -> None:
     privileges.forbid_new()
     if level == "landlock":
         landlock.confine(system.readable(), [folder], system.devices())
-    seccomp.confine(os.getpid())
+    seccomp.confine(os.getpid(), guard_files=level == "landlock")

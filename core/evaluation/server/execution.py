@@ -231,7 +231,7 @@ class Execution:
         return used > self._memory + processes.INTERPRETER_BYTES
 
     def _finish_candidate(self) -> None:
-        """End the candidate's process; where the connection broke it has a moment to end by itself, and tell of what."""
+        """End the candidate's process; where the connection broke it has a moment to end by itself, and say how."""
         self._read(self._report)
         deadline = time.monotonic() + (_MOMENT if b'"gone"' in self._kept[self._report] else 0.0)
         while not (over := self._ended(self._candidate)) and time.monotonic() < deadline:

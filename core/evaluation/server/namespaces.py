@@ -1,8 +1,8 @@
 """Linux namespaces through the C library: Python 3.11 has no `os.unshare`, and util-linux or bubblewrap may be absent.
 
-Inside: own user, process, mount, network, IPC and host-name namespaces; a root that has nothing but `system.py`'s paths,
-read-only; a /proc of its own; no network but a loopback that is down. The server is process 1, so that `kill(-1)` from
-it ends every program it ever started, and no program can end it.
+Inside: own user, process, mount, network, IPC and host-name namespaces; a root that has nothing but the paths of
+`system.py`, read-only; a /proc of its own; no network but a loopback that is down. The server is process 1, so that
+`kill(-1)` from it ends every program it ever started, and no program can end it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _set_readonly(path: str) -> None:
     attributes = _MountAttributes(set=_ATTR_RDONLY | _ATTR_NOSUID)
     _check(
         _libc.syscall(ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), path.encode(),
-                      ctypes.c_uint(_AT_RECURSIVE), ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes))),
+                      ctypes.c_uint(_AT_RECURSIVE), ctypes.byref(attributes),
+                      ctypes.c_size_t(ctypes.sizeof(attributes))),
         "mount_setattr",
     )
 

@@ -99,7 +99,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def waited_seconds(pid: int) -> float:
-    """Seconds for which a process could have computed, but had to wait for a core; 0 where the kernel does not count."""
+    """Seconds for which a process could have computed but had to wait for a core; 0 where the kernel counts none."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9

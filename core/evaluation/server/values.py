@@ -69,8 +69,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [encode(item, keep) for item in tuple.__iter__(value)]}
     if isinstance(value, dict):
-        kind = next((name for base, name in ((Counter, "counter"), (OrderedDict, "ordered")) if isinstance(value, base)),
-                    "dict")
+        kind = "counter" if isinstance(value, Counter) else "ordered" if isinstance(value, OrderedDict) else "dict"
         return {kind: [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]}
     for base, name in ((set, "set"), (frozenset, "frozenset"), (deque, "deque")):
         if isinstance(value, base):
@@ -111,7 +110,7 @@ def decode(data: Any, resolve: Callable[[str, Any], Any]) -> Any:
     """
     try:
         return _decode(data, resolve)
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise Malformed(str(error)) from None
 
 
@@ -141,8 +140,9 @@ def _array(items: Any, dtype: str) -> Any:
 
 
 _CONTAINERS: dict[str, Callable[[Any], Any]] = {
-    "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque, "keys": lambda items: dict.fromkeys(items).keys(),
-    "range": lambda parts: range(*parts), "items": lambda items: dict(items).items(), "values": lambda items: dict(enumerate(items)).values(),
+    "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque, "range": lambda parts: range(*parts),
+    "keys": lambda items: dict.fromkeys(items).keys(), "values": lambda items: dict(enumerate(items)).values(),
+    "items": lambda items: dict(items).items(),
 }
 _MAPPINGS: dict[str, Callable[[Any], Any]] = {
     "dict": dict, "ordered": OrderedDict, "counter": lambda items: Counter(dict(items)),
