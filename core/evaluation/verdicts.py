@@ -91,7 +91,7 @@ def judge(program: Program, facts: dict[str, Any], isolation: Isolation) -> Outc
     verdict, detail = _verdict(program, facts, report)
     traceback = _traceback(program, report) if report["kind"] == "raised" else ""
     return Outcome(
-        program, verdict, one_line(detail, _LONGEST_DETAIL), printable(traceback), visible(facts["stdout"]),
+        program, verdict, one_line(detail, _LONGEST_DETAIL), visible(traceback), visible(facts["stdout"]),
         visible(facts["stderr"]), round(facts["seconds"], 4), round(facts["cpu_seconds"], 4),
         round(facts["peak_bytes"] / 2**20, 1), isolation, facts["starved"],
     )
