@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox
-from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, SofttuneError, UsageError
-from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, RunStopped
+from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
+from core.contract.events import Event, Notice, RunFailed, RunStopped
 from core.contract.runs import ACTIVE, RunFolder, check_outputs, create_run, find_run, list_runs, summarize
 from core.contract.wording import describe, score_table
 
@@ -98,8 +100,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = _command(commands, "evaluate", run_evaluate, "run completions against their tests")
     evaluate.add_argument("--input", type=Path, metavar="FILE", help="completions (default: inference.output_path)")
-    evaluate.add_argument("--timeout", type=float, metavar="S", help="seconds for one program (default: 3)")
-    evaluate.add_argument("--workers", type=int, metavar="N", help="programs at once (default: one a core)")
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="results (default: INPUT_results.jsonl)")
+    evaluate.add_argument("--timeout", metavar="S", help="seconds for one program: evaluation.timeout_seconds")
+    evaluate.add_argument("--workers", metavar="N", help="programs at once: evaluation.workers")
+    evaluate.add_argument("--skip-bad-lines", action="store_true", help="leave malformed lines of the input out")
     _config_options(evaluate, positional=False)
 
     comparing = _command(commands, "compare", run_compare, "two checkpoints or two result files, problem by problem")
@@ -198,33 +202,59 @@ def run_infer(options: argparse.Namespace) -> int:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """`softtune evaluate`: the table, or with --json one object."""
-    if options.timeout is not None:
-        options.overrides.append(f"evaluation.timeout_seconds={options.timeout}")
-    if options.workers is not None:
-        options.overrides.append(f"evaluation.workers={options.workers}")
-    config = _config(options)
+    config = _evaluate_config(options)
+    source = options.input or Path(config.inference.output_path)
+    _check_results_path(options.output, source)
     from core.console import reporter
-    from core.jobs import evaluate
+    from core.evaluation.job import evaluate
+    from core.evaluation.report import Report
 
-    control = ControlInbox()
+    control, report = ControlInbox(), Report()
     _stop_on_signals(control)
-    events = evaluate(config, options.input or Path(config.inference.output_path), control)
-    if not options.json:
-        with reporter(sys.stdout, sys.stderr, as_json=False) as show:
-            return _drain(events, show, control)
-    report: dict[str, object] = {}
+    events = evaluate(config, source, control, results=options.output, skip_bad_lines=options.skip_bad_lines)
 
-    def collect(event: Event) -> None:
-        if isinstance(event, EvaluationCompleted):
-            fields = event.model_dump(by_alias=True)
-            report.update({key: fields[key] for key in ("all", "train", "heldout", "isolation", "results_path")})
-        elif isinstance(event, RunFailed | Notice):
-            print("\n".join(describe(event)), file=sys.stderr)
+    with nullcontext(_show_troubles) if options.json else reporter(sys.stdout, sys.stderr, as_json=False) as show:
 
-    status = _drain(events, collect, control)
-    if report:
-        print(json.dumps(report))
+        def tell(event: Event) -> None:
+            report.add(event)
+            if not isinstance(event, RunStopped):  # its steps are training's
+                show(event)
+
+        status = _drain(events, tell, control)
+    if report.completed:
+        print(json.dumps(report.as_json()) if options.json else "\n".join(report.lines()))
+    if status == EXIT_STOPPED:
+        print(f"softtune: stopped{report.progress and f' with {report.progress} executed'}\n"
+              "  the same command goes on with the rest", file=sys.stderr)
     return status
+
+
+def _show_troubles(event: Event) -> None:
+    if isinstance(event, RunFailed | Notice):
+        print("\n".join(describe(event)), file=sys.stderr)
+
+
+def _evaluate_config(options: argparse.Namespace) -> Config:
+    """The settings of an evaluation; a fault in what --timeout or --workers set is told as theirs."""
+    flags = {"evaluation.timeout_seconds": "timeout", "evaluation.workers": "workers"}
+    given = {key: name for key, name in flags.items() if getattr(options, name) is not None}
+    options.overrides += [f"{key}={getattr(options, name)}" for key, name in given.items()]
+    try:
+        return _config(options)
+    except ConfigError as error:
+        raise ConfigError([
+            replace(fault, source=f"--{given[fault.key]}") if fault.key in given else fault for fault in error.faults
+        ]) from None
+
+
+def _check_results_path(results: Path | None, completions: Path) -> None:
+    """Raise UsageError when --output names what must not be written over."""
+    if results is None:
+        return
+    if results.is_dir():
+        raise UsageError(f"--output: {results} is a folder", "name a file")
+    if results.resolve() == completions.resolve():
+        raise UsageError(f"--output: {results} is the completions file", "name another file for the results")
 
 
 def run_compare(options: argparse.Namespace) -> int:
@@ -288,14 +318,13 @@ def run_import(options: argparse.Namespace) -> int:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """`softtune doctor`."""
-    from core.doctor import examine
+    from core.doctor import examine, finding_lines
 
     findings = examine()
     if options.json:
         print(json.dumps(findings, indent=1))
     else:
-        for name, finding in findings.items():
-            print(f"{name:<14} {finding}")
+        print("\n".join(finding_lines(findings)))
     return EXIT_DONE
 
 

@@ -5,13 +5,11 @@ Every job ends with RunFinished, RunStopped or RunFailed. Writing events down is
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +23,6 @@ from core.contract.events import (
     ModelLoaded,
     Notice,
     Progress,
-    RunFailed,
     RunFinished,
     RunStarted,
     RunStopped,
@@ -35,7 +32,11 @@ from core.contract.runs import BEST_PUBLISHED, RunFolder, Split
 from core.data.batches import encode_problems
 from core.data.dataset import Dataset, prepare_dataset
 from core.data.humaneval import Problem, load_problems, select_problems, split_problems
-from core.evaluation.scoring import read_completions, score
+from core.evaluation.completions import read_completions
+from core.evaluation.job import with_summary
+from core.evaluation.permission import foretell_refusal, unless_refused
+from core.evaluation.scoring import score
+from core.failure import failure
 from core.generation.problems import complete_problems
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.model.loading import LoadedModel, load_model
@@ -44,15 +45,11 @@ from core.training.loop import Trainer
 from core.training.loss import mean_loss, perplexity
 from core.training.setup import announce, build_trainer
 
-OUT_OF_MEMORY_ADVICE = (
-    "in this order: halve training.batch_size and double training.gradient_accumulation_steps; set model.torch_dtype "
-    "to float16; lower soft_prompts.num_virtual_tokens; lower dataset.max_length"
-)
-
 
 def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: bool = False) -> Iterator[Event]:
     """Train a soft prompt, then complete and score the problems with the best checkpoint.
 
+    Where this machine refuses to execute programs, that is told at the start, and the run finishes without scores.
     Writes problems, checkpoints and evaluations into the run folder, and publishes prompts and completions.
     """
     last_file = folder.checkpoints / "last.pt"
@@ -62,6 +59,8 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         last = load_checkpoint(last_file) if resume else None
         step = last.step if last else 0
         yield RunStarted(run_id=folder.run_id, model=config.model.name, pid=os.getpid(), resumed_from_step=step)
+        if config.evaluation.score_after_training:
+            yield from foretell_refusal(config.evaluation)
         dataset = prepare_dataset(config, folder)
         loaded = yield from load(config, control)
         yield from heed(control)
@@ -74,9 +73,9 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         evaluation = None
         if config.evaluation.score_after_training:
             best = load_checkpoint(folder.checkpoints / "best.pt")
-            evaluation = yield from complete_and_score(
+            evaluation = yield from unless_refused(complete_and_score(
                 config, loaded, "best", best, dataset, folder, control, published=Path(config.inference.output_path)
-            )
+            ), config.evaluation, folder.evaluation("best") / "completions.jsonl")
         yield RunFinished(
             evaluation=evaluation,
             best_heldout_loss=trainer.standing.best_loss, best_epoch=trainer.standing.best_epoch,
@@ -133,25 +132,6 @@ def infer(
         yield failure(error, "")
 
 
-def evaluate(config: Config, completions: Path, control: ControlInbox) -> Iterator[Event]:
-    """Run the completions of a file against their tests; train and held-out as the file's own rows say."""
-    start = time.perf_counter()
-    try:
-        rows = read_completions(completions)
-        problems = load_problems(config.dataset.path).by_id()
-        results = completions.with_name(f"{completions.stem}_results.jsonl")
-        name = str(rows[0].get("checkpoint", completions)) if rows else str(completions)
-        evaluation = yield from with_summary(score(
-            rows, problems, split_of_rows(rows), config.evaluation, results_path=results, completions_path=completions,
-            checkpoint=name, control=control,
-        ))
-        yield RunFinished(evaluation=evaluation, seconds=time.perf_counter() - start)
-    except StopRequested:
-        yield RunStopped(step=0)
-    except Exception as error:
-        yield failure(error, "")
-
-
 def measure_heldout(
     config: Config, loaded: LoadedModel, rows: torch.Tensor | None, problems: list[Problem], name: str,
     control: ControlInbox,
@@ -193,6 +173,9 @@ def complete_and_score(
     Args:
         name: the checkpoint's name in the run; everything is written into evaluations/<name>/.
         published: where a copy of the completions goes; None for none.
+
+    Cut short while it executes, it completes again the next time (the seed makes the same completions, where a file of
+    them would have to prove that it is of this checkpoint, model and settings) and executes what is missing.
     """
     evaluation = folder.evaluation(name)
     target = evaluation / "completions.jsonl"
@@ -209,21 +192,6 @@ def complete_and_score(
     ), evaluation / "summary.json"))
 
 
-def with_summary(
-    events: Iterator[Event], summary: Path | None = None
-) -> Generator[Event, None, EvaluationCompleted | None]:
-    """Pass events through; the value is the EvaluationCompleted among them, written to `summary` as JSON."""
-    evaluation = None
-    for event in events:
-        if isinstance(event, EvaluationCompleted):
-            evaluation = event
-            if summary:
-                fields = event.model_dump(by_alias=True, exclude={"time", "type"})
-                write_whole(summary, json.dumps(fields, indent=1) + "\n")
-        yield event
-    return evaluation
-
-
 def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str]) -> Config:
     """The settings with the checkpoint's own model, unless `model.…` was given: a prompt fits no other.
 
@@ -234,35 +202,6 @@ def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str])
     model = ModelSettings.model_validate(checkpoint.config.get("model", {"name": checkpoint.base_model}))
     trusted = config.model.trust_remote_code
     return config.model_copy(update={"model": model.model_copy(update={"trust_remote_code": trusted})})
-
-
-def split_of_rows(rows: list[dict[str, object]]) -> Split | None:
-    """The split that a completions file carries; None for a file that does not say."""
-    sides: dict[Any, list[str]] = {"train": [], "heldout": []}
-    for row in rows:
-        side = row.get("split")
-        if side in ("train", "heldout"):
-            sides[side].append(str(row["task_id"]))
-    return Split(train=sides["train"], heldout=sides["heldout"]) if any(sides.values()) else None
-
-
-def failure(error: Exception, advice: str) -> RunFailed:
-    """The event for an error; one that nobody foresaw says where it was raised."""
-    if isinstance(error, SofttuneError):
-        return RunFailed(what=error.what, remedy=error.remedy)
-    if is_out_of_memory(error):
-        return RunFailed(what="out of memory", why=str(error).split("\n")[0], remedy=OUT_OF_MEMORY_ADVICE)
-    if isinstance(error, OSError):
-        return RunFailed(what=f"{error.filename or 'a file'} cannot be used: {error.strerror or error}",
-                         remedy="check its permissions and the free space (df -h)")
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
-    return RunFailed(what=f"unexpected {type(error).__name__}", why=f"{error}{place}", remedy=advice)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device or the machine had no memory left; on a CPU torch raises a RuntimeError then."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[list[Problem], Split]:

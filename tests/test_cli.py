@@ -65,7 +65,8 @@ def test_a_bad_configuration_starts_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [
     ["train", "none.yml"], ["train", "--nonsense"], ["train", "--resume", "nobody"], ["train", "--name", "a/b"],
-    ["infer", "--split", "some"], ["evaluate", "--timeout", "-1"],
+    ["infer", "--split", "some"], ["evaluate", "--timeout", "-1"], ["evaluate", "--output", "."],
+    ["evaluate", "--input", "c.jsonl", "--output", "./c.jsonl"],
 ])
 def test_a_wrong_command_is_status_2_and_writes_nothing(arguments: list[str], tmp_path: Path) -> None:
     done = softtune(*arguments, cwd=tmp_path)
@@ -119,7 +120,63 @@ def test_evaluate_prints_one_json_object(tmp_path: Path) -> None:
     assert report["all"] == {"total": 4, "passed": 3, "failed": 1, "pass@1": 0.75}
     assert report["train"] == {"total": 2, "passed": 1, "failed": 1, "pass@1": 0.5}
     assert report["heldout"] == {"total": 1, "passed": 1, "failed": 0, "pass@1": 1.0}
-    assert report["isolation"]
+    assert report["isolation"] and report["verdicts"]["passed"] == 3 and sum(report["verdicts"].values()) == 4
+    assert report["results_path"] == "c_results.jsonl" and (tmp_path / "c_results.jsonl").exists()
+
+
+def test_what_the_scores_are_of_stands_below_the_table(tmp_path: Path) -> None:
+    rows = [json.dumps({"task_id": problem.task_id, "completion": problem.canonical_solution})
+            for problem in load_problems().problems[:3]]
+    (tmp_path / "c.jsonl").write_text("\n".join([*rows, "{torn", rows[0]]))
+    done = softtune("evaluate", "--input", "c.jsonl", "--skip-bad-lines", "--output", "r/own.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *_, verdicts, skipped, partial = done.stdout.splitlines()
+    assert verdicts == "verdicts of 4 samples: passed 4"
+    assert skipped.startswith("c.jsonl: 1 malformed line was skipped: 4")
+    assert partial == "c.jsonl has completions for 3 of 164 problems; the scores are of those alone"
+    assert len((tmp_path / "r" / "own.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_wrong_timeout_is_told_as_the_option_that_it_is(tmp_path: Path) -> None:
+    done = softtune("evaluate", "--timeout", "3s", "--workers", "-1", "--set", "evaluation.memory_limit_mb=1",
+                    cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--timeout: evaluation.timeout_seconds: found '3s'; allowed: a number, above 0" in done.stderr
+    assert "--workers: evaluation.workers: found -1; allowed: a whole number" in done.stderr
+    assert "--set: evaluation.memory_limit_mb: found 1" in done.stderr
+
+
+def test_an_evaluation_that_is_killed_and_then_interrupted_goes_on(tmp_path: Path) -> None:
+    tasks = load_problems().problems[:12]
+    rows = [{"task_id": p.task_id, "completion": p.canonical_solution + "\nimport time\ntime.sleep(1)\n" * (n >= 4)}
+            for n, p in enumerate(tasks)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    journal, results = tmp_path / "c_results.jsonl.journal", tmp_path / "c_results.jsonl"
+
+    def executed() -> int:
+        return journal.read_text().count('"key"') if journal.exists() else 0
+
+    def cut_short(number: int, after: int) -> tuple[int, str]:
+        process = subprocess.Popen([*CORE, "evaluate", "--input", "c.jsonl", "--workers", "2"], cwd=tmp_path,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and executed() < after:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert executed() >= after and not results.exists()
+        return process.returncode, errors
+
+    assert cut_short(signal.SIGKILL, 3)[0] == -signal.SIGKILL
+    before = executed()
+    status, errors = cut_short(signal.SIGINT, before + 1)
+    assert status == 130 and f"going on: {before} of 12 were executed before" in errors
+    before = executed()
+    assert f"stopped with {before} of 12 executed\n  the same command goes on" in errors
+    done = softtune("evaluate", "--input", "c.jsonl", "--workers", "6", "--json", cwd=tmp_path)
+    assert done.returncode == 0 and f"going on: {before} of 12 were executed before" in done.stderr
+    assert json.loads(done.stdout)["all"]["passed"] == 12 and not journal.exists()
+    written = [json.loads(line)["task_id"] for line in results.read_text().splitlines()]
+    assert written == [problem.task_id for problem in tasks]
 
 
 def test_the_published_evaluator_reads_our_completions_and_agrees(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from core.contract.events import (
 )
 from core.contract.runs import EventTail, RunFolder, Split, create_run, list_runs
 from core.data.humaneval import load_problems
-from core.jobs import evaluate, infer, train, with_model_of
+from core.evaluation.job import evaluate
+from core.jobs import infer, train, with_model_of
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.recorder import record
 

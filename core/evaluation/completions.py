@@ -81,6 +81,8 @@ def _malformed(path: Path, faults: Mapping[int, str]) -> DataError:
 def _parse(line: bytes) -> dict[str, Any]:
     try:
         sample = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(sample, dict):

@@ -56,7 +56,7 @@ class Journal:
     the last seconds, which are executed again; an fsync a line would keep them, at milliseconds each on many disks.
 
     Raises:
-        DataError: another process holds it.
+        DataError: another process holds it, or its folder cannot be written to.
     """
 
     def __init__(self, results_path: Path) -> None:
@@ -67,8 +67,12 @@ class Journal:
         self._worth_keeping = False
 
     def __enter__(self) -> Journal:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._locked()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._locked()
+        except OSError as error:
+            raise DataError(f"results cannot be written into {self.path.parent}: {error.strerror}",
+                            "mend its permissions, or name another place: softtune evaluate --output FILE") from None
         self._cut_torn_line()
         for row in read_jsonl(self.path):
             if "key" in row:

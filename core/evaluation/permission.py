@@ -36,6 +36,10 @@ def unless_refused(
     """Complete and score; where executing is refused, tell how the completions are scored later.
 
     The generator's value is the scores, None where there are none.
+
+    Args:
+        scoring: completes, then executes; its value is the scores.
+        completions: the file that it writes before it executes anything.
     """
     try:
         return (yield from scoring)
@@ -43,10 +47,8 @@ def unless_refused(
         refusal = refusal_to_run(settings)
         if refusal is None:  # a fault, and not the machine's answer
             raise
-    allow = f" --set {refusal.setting}=true" if refusal.setting else ""
-    yield Notice(
-        setting=refusal.setting, what=f"the problems are completed, but not scored: {refusal.what}",
-        remedy=f"softtune evaluate --input {completions}{allow}, or without that on a machine that grants more; "
-               "in the app E, on the Checkpoints screen, asks",
-    )
+    command = f"softtune evaluate --input {completions} --output {completions.with_name('results.jsonl')}"
+    here = f"{command} --set {refusal.setting}=true, or without --set on" if refusal.setting else f"{command} on"
+    yield Notice(setting=refusal.setting, what=f"the problems are completed, but not scored: {refusal.what}",
+                 remedy=f"{here} a machine that grants more; in the app E, on the Checkpoints screen, asks")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, Score
+from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated
 from core.evaluation.scoring import PARTIAL
 
 
@@ -36,23 +36,16 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The one object that a script gets; {} when the evaluation did not end."""
-        done = self.completed
-        if done is None:
+        if self.completed is None:
             return {}
-        return {
-            "isolation": done.isolation, "all": _fields(done.overall), "train": _fields(done.train),
-            "heldout": _fields(done.heldout), "verdicts": self.verdicts, "results_path": done.results_path,
-        }
+        fields = self.completed.model_dump(by_alias=True)
+        kept = {key: fields[key] for key in ("isolation", "all", "train", "heldout", "results_path")}
+        return {**kept, "verdicts": self.verdicts}
 
     def lines(self) -> list[str]:
         """How often each verdict was given, and again what the scores must not be read without."""
         if self.completed is None:
             return []
         verdicts = ", ".join(f"{verdict} {count}" for verdict, count in self.verdicts.items())
-        return [f"verdicts: {verdicts}", *(f"{notice.what}; {notice.remedy}" for notice in self._limits)]
-
-
-def _fields(score: Score) -> dict[str, Any]:
-    """A score with its own names; pass@1 is null when nothing was run, what was not asked for is left out."""
-    fields = score.model_dump(by_alias=True)
-    return {key: value for key, value in fields.items() if value is not None or key == "pass@1"}
+        of = f" of {self._verdicts.total()} samples" if self.completed.overall.several else ""
+        return [f"verdicts{of}: {verdicts}", *(f"{notice.what}; {notice.remedy}" for notice in self._limits)]

@@ -106,7 +106,8 @@ def _run(
     before = _executed_before(samples, journal)
     rows = {index: result_row(samples[index], findings) for index, findings in before.items()}
     if rows:
-        yield Notice(level="info", what=f"going on: {len(rows)} of {len(samples)} were executed before")
+        yield Notice(level="info", what=f"going on: {len(rows)} of {len(samples)} were executed before",
+                     remedy=f"to execute them all again, remove {journal.path}")
     for done, row in enumerate(rows.values(), start=1):
         yield _evaluated(row, done, len(samples))
     missing = [index for index in range(len(samples)) if index not in rows]

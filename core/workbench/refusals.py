@@ -15,12 +15,12 @@ MEMORY_ADVICE = (
 def refusal(number: int, error: Exception) -> Refused:
     """The last reply to request `number`, which raised an error; one that nobody foresaw also goes to stderr."""
     if isinstance(error, SofttuneError):
-        return Refused(request=number, what=error.what, remedy=error.remedy)
+        return Refused(request=number, what=error.what, remedy=error.remedy, setting=error.setting)
     traceback.print_exception(error)
     if isinstance(error, ImportError):  # perhaps of torch, without which the rest here does not go
         return Refused(request=number, what=f"a part of the engine is missing: {error}",
                        remedy="install softtune again; `softtune doctor` tells what is there")
-    from core.jobs import failure, is_out_of_memory
+    from core.failure import failure, is_out_of_memory
 
     failed = failure(error, "try again; the other requests go on")
     what = f"{failed.what}: {failed.why}" if failed.why else failed.what

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.contract.errors import DataError
-from core.evaluation.completions import check_task_ids, read_completions
+from core.evaluation.completions import check_task_ids, read_completions, read_good_lines
 
 GOOD = json.dumps({"task_id": "HumanEval/0", "completion": "    pass\n", "tokens": 3})
 
@@ -44,6 +44,19 @@ def test_all_malformed_lines_are_counted(tmp_path: Path) -> None:
     path.write_text("x\n" * 9)
     with pytest.raises(DataError, match="(?s)c.jsonl:1: .*c.jsonl:5: .*and 4 lines more"):
         read_completions(path)
+
+
+def test_malformed_lines_can_be_left_out_and_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(GOOD + "\n{\n" + GOOD + "\n" + "[]\n" * 6)
+    rows, (notice,) = read_good_lines(path)
+    assert [row["task_id"] for row in rows] == ["HumanEval/0"] * 2
+    assert notice.level == "warning" and notice.what == f"{path}: 7 malformed lines were skipped: 2, 4, 5, 6, 7, …"
+    path.write_text(GOOD)
+    assert read_good_lines(path)[1] == []
+    path.write_text("x\ny\n")
+    with pytest.raises(DataError, match=r"c\.jsonl:1: not JSON.*column 1"):
+        read_good_lines(path)
 
 
 def test_empty_and_missing_files(tmp_path: Path) -> None:

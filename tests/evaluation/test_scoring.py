@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from core.contract.errors import DataError
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, event_line, parse_event
 from core.contract.runs import Split
 from core.data.humaneval import Problem
+from core.evaluation.journal import strength
+from core.evaluation.sandbox import Program
 from core.evaluation.scoring import score
-from core.evaluation.tally import tally
 
 SETTINGS = EvaluationSettings(timeout_seconds=1.0, workers=2, memory_limit_mb=256)
 GOOD, BAD, SLOW = "    return 42\n", "    return 41\n", "    while True: pass\n"
@@ -87,26 +90,87 @@ def test_some_problems_and_several_samples(problems: dict[str, Problem], tmp_pat
     assert (final.heldout.total, final.heldout.pass_at_1) == (0, None)
 
 
-def test_one_sample_each_is_passed_by_total() -> None:
-    rows = [{"task_id": str(n), "passed": n < 7} for n in range(164)]
-    assert tally(rows).pass_at_1 == 7 / 164
-
-
 def test_unknown_task_ids_run_nothing(problems: dict[str, Problem], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="unknown task ids: x"):
         run_score(samples(a=GOOD, x=GOOD), problems, tmp_path)
     assert not (tmp_path / "r").exists()
 
 
-def test_a_stop_writes_nothing(problems: dict[str, Problem], tmp_path: Path) -> None:
+def cut_short(rows: list[dict[str, Any]], problems: dict[str, Problem], tmp_path: Path, after: int) -> list[str]:
+    """Evaluate and stop when `after` have been executed; returns their task ids."""
     control = ControlInbox()
-    stream = score(samples(a=GOOD, b=SLOW, c=SLOW, d=SLOW), problems, None, SETTINGS, tmp_path / "r" / "results.jsonl",
-                   Path("c.jsonl"), control=control)
-    next(event for event in stream if isinstance(event, ProblemEvaluated))
+    stream = score(rows, problems, None, SETTINGS, tmp_path / "r" / "results.jsonl", Path("c.jsonl"), control=control)
+    told = (event for event in stream if isinstance(event, ProblemEvaluated))
+    done = [next(told).task_id for _ in range(after)]
     control.request(Command.STOP)
     with pytest.raises(StopRequested):
-        list(stream)
-    assert not (tmp_path / "r").exists()
+        next(told)
+    return done
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the programs that were executed, by a `score` to come."""
+    from core.evaluation import scoring
+
+    numbers: list[int] = []
+
+    def execute(programs: Iterable[Program], **settings: Any) -> Any:
+        every = list(programs)
+        numbers.extend(program.key for program in every)
+        return real(every, **settings)
+
+    real = scoring.execute
+    monkeypatch.setattr(scoring, "execute", execute)
+    return numbers
+
+
+def test_a_stop_keeps_what_was_executed(problems: dict[str, Problem], tmp_path: Path, executed: list[int]) -> None:
+    rows = samples(a=BAD, b=GOOD, c=GOOD, d=BAD)
+    before = cut_short(rows, problems, tmp_path, after=2)
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["results.jsonl.journal"]
+    executed.clear()
+    events = run_score(rows, problems, tmp_path)
+    (going_on,) = [event for event in events if isinstance(event, Notice)]
+    assert (going_on.level, going_on.what) == ("info", "going on: 2 of 4 were executed before")
+    assert ["abcd"[number] for number in executed] == [name for name in "abcd" if name not in before]
+    told = [event for event in events if isinstance(event, ProblemEvaluated)]
+    assert [(event.done, event.total) for event in told] == [(n, 4) for n in (1, 2, 3, 4)]
+    assert [event.task_id for event in told[:2]] == sorted(before)
+    assert {event.task_id: event.split for event in told} == {"a": "train", "b": "train", "c": "train", "d": "heldout"}
+    assert [(row["task_id"], row["passed"], row["tokens"]) for row in results(tmp_path)] == [
+        ("a", False, 7), ("b", True, 7), ("c", True, 7), ("d", False, 7)]
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["results.jsonl"]
+    executed.clear()
+    run_score(rows, problems, tmp_path)
+    assert len(executed) == 4  # a finished evaluation is a new one the next time
+
+
+def test_what_changed_is_executed_again(problems: dict[str, Problem], tmp_path: Path, executed: list[int]) -> None:
+    rows = samples(a=GOOD, b=GOOD) + samples(a=GOOD)
+    cut_short(rows, problems, tmp_path, after=3)
+    executed.clear()
+    rows[1] = {**rows[1], "completion": BAD}
+    run_score(rows, problems, tmp_path)
+    assert executed == [1] and [row["passed"] for row in results(tmp_path)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("granted_now", "again"), [("namespaces", 3), ("process", 1)])
+def test_only_outcomes_of_weaker_isolation_are_executed_again(
+    granted_now: str, again: int, problems: dict[str, Problem], tmp_path: Path, executed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = samples(a=GOOD, b=GOOD, c=GOOD)
+    cut_short(rows, problems, tmp_path, after=2)
+    executed.clear()
+    journal = tmp_path / "r" / "results.jsonl.journal"
+    journal.write_text(re.sub(r'"isolation": "\w+"', '"isolation": "process"', journal.read_text()))
+    monkeypatch.setattr("core.evaluation.scoring.isolation_level", lambda: granted_now)
+    *_, final = run_score(rows, problems, tmp_path)
+    assert len(executed) == again
+    weakest = min((row["isolation"] for row in results(tmp_path)), key=strength)
+    assert isinstance(final, EvaluationCompleted) and final.isolation == weakest
+    assert (weakest == "process") == (granted_now == "process")
 
 
 def test_without_a_split(problems: dict[str, Problem], tmp_path: Path) -> None:
