@@ -23,12 +23,15 @@ program = Program(len(instructions) // 8, instructions)
 assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0, os.strerror(ctypes.get_errno())
 os.execv(sys.argv[2], sys.argv[2:])
 """
-_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _PR_SET_SECCOMP = 22
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *what: str) -> None:
-    """Start every server of the sandbox on a machine without "namespaces", "landlock" or "seccomp"."""
+    """Start every server of the sandbox on a machine without "namespaces", "landlock" or "seccomp".
+
+    "rules": Landlock is there, and fails when a program is to be held to its rules.
+    """
     assembled = b"".join(_instructions(*what))
     real = subprocess.Popen
 
@@ -48,6 +51,8 @@ def _instructions(*what: str) -> list[bytes]:
         program += [(equal, 0, 1, numbers["unshare"]), (give, 0, 0, refusal | errno.EPERM)]
     if "landlock" in what:
         program += [(equal, 0, 1, _LANDLOCK_CREATE_RULESET), (give, 0, 0, refusal | errno.ENOSYS)]
+    if "rules" in what:
+        program += [(equal, 0, 1, _LANDLOCK_RESTRICT_SELF), (give, 0, 0, refusal | errno.E2BIG)]
     if "seccomp" in what:
         program += [(equal, 0, 3, numbers["prctl"]), (load, 0, 0, 16), (equal, 0, 1, _PR_SET_SECCOMP),
                     (give, 0, 0, refusal | errno.EINVAL)]

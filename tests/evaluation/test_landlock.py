@@ -23,7 +23,8 @@ top, argument = sys.argv[1:]
 
 def confine():
     readable = [sys.prefix, sys.base_prefix, "/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", top + "/library"]
-    landlock.confine([*readable, top + "/missing", "/dev/null/missing"], [top + "/work"], ["/dev/null"])
+    rules = landlock.Rules([*readable, top + "/missing", "/dev/null/missing"], [top + "/names"], ["/dev/null"])
+    rules.confine(top + "/work")
 
 def attempt(action):
     try:
@@ -44,8 +45,9 @@ Child = Callable[..., object]
 def top(tmp_path: Path) -> Path:
     """A folder to work in, one to read, and a file beside them."""
     top = tmp_path / "top"
-    for name in ("work", "library"):
+    for name in ("work", "library", "names"):
         (top / name).mkdir(parents=True)
+    (top / "names" / "solutions").write_text("secret")
     (top / "library" / "module").write_text("text")
     (top / "secret").write_text("secret")
     return top
@@ -233,3 +235,9 @@ def test_a_kernel_without_it_is_an_error(child: Child) -> None:
     """)
     assert answer == [0, "ENOSYS"]
 
+
+def test_of_some_folders_only_names_are_seen(child: Child) -> None:
+    assert child("""
+confine()
+print(json.dumps([os.listdir(top + "/names"), attempt(lambda: open(top + "/names/solutions"))]))
+""") == [["solutions"], "EACCES"]

@@ -161,6 +161,12 @@ def test_a_fault_of_the_sandbox_is_not_blamed_on_the_program(tmp_path: Path, mon
         list(execute([QUICK], timeout=5, memory_limit_mb=256, isolation="process"))
 
 
+def test_a_program_that_cannot_be_shut_in_is_not_run(every_level: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "rules")
+    with pytest.raises(SandboxError, match="(?s)failed twice.*did not start"):
+        list(execute([QUICK], timeout=5, memory_limit_mb=256, isolation="landlock"))
+
+
 def test_many_quick_programs_all_get_their_verdict(isolation: Isolation) -> None:
     """Programs that end before the server has turned round."""
     failing = Program("def work():\n    assert False\n", CHECK, "work")

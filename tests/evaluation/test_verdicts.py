@@ -18,7 +18,8 @@ RAISED = {"kind": "raised", "assertion": True, "name": "AssertionError", "messag
 
 def facts(report: str, status: int = 0, ended_by: str = "", candidate_status: int | None = None) -> dict[str, Any]:
     return {"status": status, "ended_by": ended_by, "seconds": 1.0, "cpu_seconds": 0.5, "nonce": NONCE,
-            "report": report, "candidate_status": candidate_status, "starved": False, "peak_bytes": 3 << 20, "stdout": "", "stderr": ""}
+            "report": report, "candidate_status": candidate_status, "starved": False, "peak_bytes": 3 << 20,
+            "stdout": "", "stderr": ""}
 
 
 def test_passed_needs_the_nonce_and_status_0() -> None:

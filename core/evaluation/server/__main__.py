@@ -9,11 +9,11 @@ import socket
 import sys
 import traceback
 
-import confinement
 import namespaces
 import privileges
 import processes
 import wire
+from confinement import Confinement
 from execution import EngineGone, Execution, Folder
 
 sys.path.pop(0)  # this folder: its modules are not for the programs
@@ -28,7 +28,7 @@ def main(level: str, folder: str, tests: int) -> None:
     """Serve until the engine closes the connection, which is file 0; `tests` is the one for the tests."""
     control = socket.socket(fileno=os.dup(0))
     try:
-        confinement.require(level)
+        confinement = Confinement(level)
         if level == "namespaces":
             namespaces.enter()
             server = os.fork()
@@ -52,19 +52,19 @@ def main(level: str, folder: str, tests: int) -> None:
         os.dup2(nothing, number)
     gc.freeze()  # keep what is shared with the children shared
     try:
-        server_loop(control, socket.socket(fileno=tests), Folder(level, folder))
+        server_loop(control, socket.socket(fileno=tests), Folder(level, folder), confinement)
     finally:
         if level != "namespaces":
             processes.remove_tree(folder)  # the engine may be gone, and cannot
 
 
-def server_loop(control: socket.socket, tests: socket.socket, folder: Folder) -> None:
-    """Answer one job after the other."""
+def server_loop(control: socket.socket, tests: socket.socket, folder: Folder, confinement: Confinement) -> None:
+    """Answer one job after the other, until the engine hangs up or a program has spoilt the working folder."""
     signal.signal(signal.SIGCHLD, lambda number, frame: None)  # with a handler, the end of a child wakes the selector
     wire.send(control, {"isolation": folder.level})
-    while (job := wire.receive(control)) is not None:
+    while not folder.spoilt and (job := wire.receive(control)) is not None:
         try:
-            answer = Execution(job, folder, tests).run(control)
+            answer = Execution(job, folder, tests, confinement).run(control)
         except EngineGone:
             return
         except Exception:

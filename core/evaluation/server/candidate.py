@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Iterator
 from os import _exit, environ, getpid  # taken now: a program may replace those of the module
+from sys import getrecursionlimit, setrecursionlimit
 from typing import Any, NoReturn
 
 from raised import FILE, facts_of
@@ -18,6 +19,8 @@ from streams import flush, fresh
 from values import MUTABLE, Malformed, decode, encode
 from wire import receive, send
 
+_DEPTH = getrecursionlimit()
+"""What our own code can rely on; a program may change it for itself."""
 _OUT_OF_MEMORY: dict[str, Any] = {"raised": {"kind": "memory"}}
 
 
@@ -34,11 +37,18 @@ def run(source: str, entry_point: str, connection: socket.socket) -> NoReturn:
         flush(outputs)
         if getpid() != us:
             _exit(0)  # a fork that the program made speaks for nobody
-        send(connection, answer)
+        _tell(connection, answer)
         request = receive(connection)
         if request is None:
             _exit(0)
         answer = candidate.answer(request)
+
+
+def _tell(connection: socket.socket, answer: dict[str, Any]) -> None:
+    try:
+        send(connection, answer)
+    except (MemoryError, ValueError):  # no room for its text, or more than a message may hold
+        send(connection, _OUT_OF_MEMORY)
 
 
 class _Candidate:
@@ -55,6 +65,8 @@ class _Candidate:
             exec(compile(source, FILE, "exec", dont_inherit=True), self._namespace)
         except BaseException as error:
             return _failure(error)
+        finally:
+            setrecursionlimit(_DEPTH)
         return {"loaded": self._entry_point in self._namespace}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +76,10 @@ class _Candidate:
                 return self._next(self._kept[request["next"]])
             arguments = decode(request["arguments"], self._resolve)
             named = {key: decode(value, self._resolve) for key, value in request["named"].items()}
-            value = self._namespace[self._entry_point](*arguments, **named)
+            try:
+                value = self._namespace[self._entry_point](*arguments, **named)
+            finally:
+                setrecursionlimit(_DEPTH)
             sent = request["arguments"]
             changed = {
                 str(place): now for place, argument in enumerate(arguments)

@@ -14,9 +14,9 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from raised import FILE, facts_of, shortened
+from raised import FILE, LONGEST_MESSAGE, LONGEST_NAME, MOST_BASES, facts_of, shortened
 from streams import flush, fresh
-from values import Malformed, Opaque, RemoteIterator, decode, encode, take_over
+from values import MUTABLE, Malformed, Opaque, RemoteIterator, decode, encode, take_over
 from wire import receive, send
 
 PROOF_BYTES = 16
@@ -101,11 +101,20 @@ class _Candidate:
                 "named": {key: encode(value, _refuse) for key, value in named.items()},
             })
             for place, now in answer["changed"].items():
-                take_over(arguments[int(place)], self._decode(now))
+                self._change(arguments, place, self._decode(now))
             return self._decode(answer["value"])
 
         entry_point.__name__ = entry_point.__qualname__ = name
         return entry_point
+
+    @staticmethod
+    def _change(arguments: tuple[Any, ...], place: str, now: Any) -> None:
+        if not (place.isdecimal() and int(place) < len(arguments)):
+            raise Tampered("a change to no argument")
+        argument = arguments[int(place)]
+        if not (isinstance(argument, MUTABLE) and isinstance(now, MUTABLE)):
+            raise Tampered("a change to what cannot change")
+        take_over(argument, now)
 
     def _next(self, handle: int) -> Any:
         answer = self._ask({"next": handle})
@@ -160,23 +169,40 @@ def _exception(told: Any) -> BaseException:
     facts = _checked(told)
     if facts["kind"] == "memory":
         return MemoryError()
-    bases = [getattr(builtins, name, None) for name in facts["bases"]]
-    fitting = [base for base in bases if isinstance(base, type) and issubclass(base, Exception)]
-    error = fitting[0].__new__(fitting[0]) if fitting else Ended()
+    error = next(filter(None, map(_instance, facts["bases"])), None) or Ended()
     error.args = (facts["message"],)
     error.told = facts  # type: ignore[attr-defined]
     return error
 
 
+def _instance(name: str) -> Exception | None:
+    """An exception of a built-in class, without what it says; None where there is no such class."""
+    base = getattr(builtins, name, None)
+    if not (isinstance(base, type) and issubclass(base, Exception)):
+        return None
+    if issubclass(base, StopIteration | StopAsyncIteration):
+        return RuntimeError()  # it would end the loop around the call and not the tests (PEP 479)
+    try:
+        return base.__new__(base)
+    except TypeError:
+        return None  # a class that wants more, as ExceptionGroup does: its own base will do
+
+
 def _checked(told: Any) -> dict[str, Any]:
     """What a candidate tells of an exception, in the right shape; raises Tampered."""
     try:
-        frames = [(str(file), int(first), int(last), str(name)) for file, first, last, name in told.get("frames", [])]
-        return {
-            "kind": str(told["kind"]), "assertion": told.get("assertion") is True, "name": str(told.get("name", "")),
-            "message": str(told.get("message", "")), "bases": [str(base) for base in told.get("bases", [])],
+        frames = [(str(file)[:LONGEST_NAME], int(first), int(last), str(name)[:LONGEST_NAME])
+                  for file, first, last, name in told.get("frames", [])]
+        facts = {
+            "kind": str(told["kind"]), "assertion": told.get("assertion") is True,
+            "name": str(told.get("name", ""))[:LONGEST_NAME],
+            "message": str(told.get("message", ""))[:LONGEST_MESSAGE],
+            "bases": [str(base) for base in told.get("bases", [])][:MOST_BASES],
             **shortened(frames, int(told.get("cut", 0))),
         }
+        if facts["kind"] not in ("raised", "memory", "exit"):
+            raise ValueError(facts["kind"])
+        return facts
     except (TypeError, ValueError, KeyError, AttributeError):
         raise Tampered("an exception of no known form") from None
 

@@ -19,25 +19,33 @@ import system
 LEVELS = ("namespaces", "landlock", "process")
 
 
-def require(level: str) -> None:
-    """Raise OSError where the kernel has not what a level needs; namespaces are asked for by entering them."""
-    if level == "landlock" and landlock.abi() == 0:
-        raise OSError(errno.ENOSYS, "this kernel has no Landlock, or it is off")
-    with contextlib.suppress(*([OSError] if level == "process" else [])):
-        seccomp.require()
+class Confinement:
+    """A level's means, made ready once in the server; raises OSError where the kernel lacks them.
 
+    Namespaces are entered by the server itself (`namespaces.py`).
+    """
 
-def shut_in(level: str, folder: str) -> None:
-    """Confine this process and all that it starts; raises OSError."""
-    if level == "process":
-        with contextlib.suppress(OSError):
-            privileges.drop_capabilities()
+    def __init__(self, level: str) -> None:
+        self._level = level
+        self._rules: landlock.Rules | None = None
+        if level == "landlock":
+            if landlock.abi() == 0:
+                raise OSError(errno.ENOSYS, "this kernel has no Landlock, or it is off")
+            readable, between = system.around(system.hidden())
+            self._rules = landlock.Rules(readable, between, system.devices())
+        with contextlib.suppress(*([OSError] if level == "process" else [])):
+            seccomp.require()
+
+    def shut_in(self, folder: str) -> None:
+        """Confine this process and all that it starts, with `folder` to work in; raises OSError."""
         privileges.forbid_new()
-        with contextlib.suppress(OSError):
-            seccomp.confine(os.getpid())
-        return
-    privileges.drop_capabilities()
-    privileges.forbid_new()
-    if level == "landlock":
-        landlock.confine(system.readable(), [folder], system.devices())
-    seccomp.confine(os.getpid(), guard_files=level == "landlock")
+        if self._level == "process":
+            with contextlib.suppress(OSError):
+                privileges.drop_capabilities()
+            with contextlib.suppress(OSError):
+                seccomp.confine(os.getpid())
+            return
+        privileges.drop_capabilities()
+        if self._rules:
+            self._rules.confine(folder)
+        seccomp.confine(os.getpid(), guard_files=self._level == "landlock")

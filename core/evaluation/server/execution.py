@@ -9,15 +9,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from os import _exit  # taken now: a program may replace that of the module
 from typing import Any, NoReturn
 
 import candidate
 import checker
-import confinement
 import namespaces
 import privileges
 import processes
 import wire
+from confinement import Confinement
 
 OUTPUT_BYTES = 16 << 10
 """What is kept of each of a program's output streams; the rest is read and dropped."""
@@ -43,20 +44,31 @@ class Folder:
         self.level = level
         self.alone = level == "namespaces"
         self.path = namespaces.WORK if self.alone else os.path.join(folder, "work")
+        self.spoilt = False
+        """Whether a program did something to it for which no other program should suffer."""
+        self._made = (0, 0)
 
     def make(self) -> None:
         """Have it there, and empty."""
         if self.alone:
             namespaces.mount_work()
-        else:
-            os.mkdir(self.path, 0o700)
+            return
+        os.mkdir(self.path, 0o700)
+        made = os.lstat(self.path)
+        self._made = made.st_dev, made.st_ino
 
     def remove(self) -> None:
-        """Have it gone."""
+        """Have it gone, if it still is what was made: at level "process" a program can put a link in its place."""
         if self.alone:
             namespaces.unmount_work()
-        else:
+            return
+        try:
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) != self._made:
+                raise FileNotFoundError(self.path)
             processes.remove_tree(self.path)
+        except OSError:
+            self.spoilt = True
 
 
 class Execution:
@@ -65,12 +77,16 @@ class Execution:
     Args:
         job: what the engine sent: `source` and `entry_point` for the candidate, `timeout` and `memory_bytes`.
         folder: where the program works.
+        confinement: how the two processes are shut in.
         tests: the connection over which the engine sends the tests. Only their process reads it, so that they are in
             no memory that the candidate's process was forked from.
     """
 
-    def __init__(self, job: dict[str, Any], folder: Folder, tests: socket.socket) -> None:
+    def __init__(
+        self, job: dict[str, Any], folder: Folder, tests: socket.socket, confinement: Confinement
+    ) -> None:
         self._job = job
+        self._confinement = confinement
         self._folder = folder
         self._tests = tests
         self._timeout = float(job["timeout"])
@@ -113,6 +129,7 @@ class Execution:
             seconds = time.monotonic() - started
             processes.kill_everything(self._folder.alone)
             for pipe in self._kept:
+                os.set_blocking(pipe, False)
                 self._read(pipe)
                 os.close(pipe)
             self._folder.remove()
@@ -139,7 +156,7 @@ class Execution:
             try:
                 become()
             finally:
-                os._exit(70)  # an error of ours: no report, and never a return into the server's loop
+                _exit(70)  # an error of ours: no report, and never a return into the server's loop
         self._running[pid] = None
         return pid
 
@@ -180,7 +197,7 @@ class Execution:
         os.umask(0o077)
         os.environ["HOME"] = os.environ["TMPDIR"] = self._folder.path
         processes.set_limits(int(self._timeout) + 2, memory_bytes)
-        confinement.shut_in(self._folder.level, self._folder.path)
+        self._confinement.shut_in(self._folder.path)
 
     def _watch(self, started: float, control: socket.socket) -> None:
         """Read the pipes until the tests' process has ended, or time or memory is used up."""

@@ -7,6 +7,7 @@ attributes, and before Linux 6.2 truncating it by name: `seccomp.confine(…, gu
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import stat
 import struct
@@ -29,6 +30,9 @@ _SCOPES = {6: 0b11}
 _LOG_OFF = {7: 0b101}
 """No entry in the audit log for what is refused, or a program could flood it."""
 
+_OUT_OF_THE_WAY = 200
+"""Descriptors below it are closed, or put in place, between the making of rules and their use."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -40,34 +44,47 @@ def abi() -> int:
     return max(version, 0)
 
 
-def confine(readable: Iterable[str], writable: Iterable[str], devices: Iterable[str]) -> None:
-    """Let this thread, and all that it starts from now on, open nothing but these; for good.
+class Rules:
+    """Rules over files, made once for many processes; what they do not name cannot be opened.
 
-    Files that are open stay open. No new privileges must have been forbidden before. The newer the kernel, the more it
-    holds: from version 4 no TCP, from 6 no signal to a process outside and none of its abstract sockets.
+    The newer the kernel, the more they hold: from version 4 no TCP, from 6 no signal to a process outside and none of
+    its abstract sockets.
 
     Args:
         readable: files and folders, with all below, to read and to execute; missing ones are skipped, here and below.
-        writable: folders to do anything in.
+        listed: folders of which, and of those below, only the names may be read.
         devices: files to read and to write.
 
     Raises:
         OSError: the kernel has no Landlock or refuses.
     """
-    version = abi()
-    handled = (1 << _newest(_RIGHTS, version)) - 1
-    attributes = struct.pack("=QQQ", handled, _newest(_NETWORK, version), _newest(_SCOPES, version))
-    rules = _call("create_ruleset", _SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
-    try:
+
+    def __init__(self, readable: Iterable[str], listed: Iterable[str], devices: Iterable[str]) -> None:
+        version = abi()
+        self._handled = (1 << _newest(_RIGHTS, version)) - 1
+        self._flags = _newest(_LOG_OFF, version)
+        attributes = struct.pack("=QQQ", self._handled, _newest(_NETWORK, version), _newest(_SCOPES, version))
+        made = _call("create_ruleset", _SYS_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)),
+                     ctypes.c_uint(0))
+        self._rules = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        os.close(made)
         for paths, rights in (
-            (readable, _EXECUTE | _READ_FILE | _READ_DIR), (writable, handled), (devices, _READ_FILE | _WRITE_FILE),
+            (readable, _EXECUTE | _READ_FILE | _READ_DIR), (listed, _READ_DIR), (devices, _READ_FILE | _WRITE_FILE),
         ):
             for path in paths:
-                _allow(rules, path, rights)
-        flags = _newest(_LOG_OFF, version)
-        _call("restrict_self", _SYS_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint(flags))
-    finally:
-        os.close(rules)
+                _allow(self._rules, path, rights)
+
+    def confine(self, writable: str) -> None:
+        """Hold this thread, and all that it starts from now on, to the rules, for good; raises OSError.
+
+        Files that are open stay open. No new privileges must have been forbidden before.
+
+        Args:
+            writable: a folder to do anything in, from now on for every process of these rules, as long as it exists.
+        """
+        _allow(self._rules, writable, self._handled)
+        _call("restrict_self", _SYS_RESTRICT_SELF, ctypes.c_int(self._rules), ctypes.c_uint(self._flags))
+        os.close(self._rules)
 
 
 def _newest(by_version: dict[int, int], version: int) -> int:

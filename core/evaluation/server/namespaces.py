@@ -84,6 +84,8 @@ def furnish() -> None:
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _check(_libc.umount2(b"/old", _MNT_DETACH), "umount of the old root")
     os.rmdir("/old")
+    for path in system.hidden():
+        _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=4k,mode=755")
     _set_readonly("/")
     mount_work()
     unmount_work()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import time
 
@@ -148,7 +149,7 @@ def remove_tree(root: str) -> None:
 
     Folders are moved up beside `root` before they are opened, so that neither path length nor recursion sets a limit.
     """
-    pending, moved = [root], 0
+    pending = [root]
     while pending:
         folder = pending.pop()
         try:
@@ -160,8 +161,8 @@ def remove_tree(root: str) -> None:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
                 continue
-            moved += 1
             os.chmod(entry.path, 0o700)
-            os.rename(entry.path, f"{root}.{moved}")
-            pending.append(f"{root}.{moved}")
+            beside = f"{root}.{secrets.token_hex(8)}"  # a name that nobody has taken in advance
+            os.rename(entry.path, beside)
+            pending.append(beside)
         os.rmdir(folder)

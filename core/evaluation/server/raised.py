@@ -10,7 +10,7 @@ FILE = "<completion>"
 """The file name of a program's own lines in tracebacks."""
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_LONGEST_MESSAGE, _LONGEST_NAME = 2000, 100
+LONGEST_MESSAGE, LONGEST_NAME, MOST_BASES = 2000, 100, 20
 _FIRST_FRAMES, _LAST_FRAMES = 8, 16
 
 
@@ -25,9 +25,10 @@ def facts_of(error: BaseException) -> dict[str, object]:
 
 
 def _facts(error: BaseException) -> dict[str, object]:
-    if isinstance(error, MemoryError):
+    kind = type(error)  # not `isinstance`, which asks the exception
+    if issubclass(kind, MemoryError):
         return {"kind": "memory"}
-    if isinstance(error, SystemExit):
+    if issubclass(kind, SystemExit):
         return {"kind": "exit"}
     frames = []
     entry = error.__traceback__
@@ -35,15 +36,15 @@ def _facts(error: BaseException) -> dict[str, object]:
         if not entry.tb_frame.f_code.co_filename.startswith(_HERE):  # ours are not what went wrong
             frames.append(_frame(entry))
         entry = entry.tb_next
-    if isinstance(error, SyntaxError) and error.filename == FILE:
+    if issubclass(kind, SyntaxError) and error.filename == FILE:
         frames.append((FILE, error.lineno or 0, error.lineno or 0, "<module>"))
         message = str(error.msg)
     else:
         message = str(error)
     return {
-        "kind": "raised", "assertion": isinstance(error, AssertionError), "name": type(error).__name__[:_LONGEST_NAME],
-        "message": message[:_LONGEST_MESSAGE], **shortened(frames),
-        "bases": [base.__name__ for base in type(error).__mro__ if base.__module__ == "builtins"],
+        "kind": "raised", "assertion": issubclass(kind, AssertionError), "name": kind.__name__[:LONGEST_NAME],
+        "message": message[:LONGEST_MESSAGE], **shortened(frames),
+        "bases": [base.__name__ for base in kind.__mro__ if getattr(base, "__module__", "") == "builtins"][:MOST_BASES],
     }
 
 
@@ -59,4 +60,4 @@ def _frame(entry: types.TracebackType) -> tuple[str, int, int, str]:
     code = entry.tb_frame.f_code
     first, last, *_ = next(itertools.islice(code.co_positions(), entry.tb_lasti // 2, None), (None, None))
     line = entry.tb_lineno or 0
-    return code.co_filename[-_LONGEST_NAME:], first or line, last or line, code.co_name[:_LONGEST_NAME]
+    return code.co_filename[-LONGEST_NAME:], first or line, last or line, code.co_name[:LONGEST_NAME]

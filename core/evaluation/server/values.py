@@ -57,45 +57,45 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
     """
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, str):
-        return value if type(value) is str else str.__str__(value)
-    if isinstance(value, int):
-        plain = value if type(value) is int else int.__add__(value, 0)
+    kind = type(value)  # not `isinstance`, which asks the value
+    if issubclass(kind, str):
+        return value if kind is str else str.__str__(value)
+    if issubclass(kind, int):
+        plain = value if kind is int else int.__add__(value, 0)
         return plain if -_LARGEST_JSON_INT < plain < _LARGEST_JSON_INT else {"int": hex(plain)}
-    if isinstance(value, float):
-        return value if type(value) is float else float.__add__(value, 0.0)
-    if isinstance(value, list):
+    if issubclass(kind, float):
+        return value if kind is float else float.__add__(value, 0.0)
+    if issubclass(kind, list):
         return [encode(item, keep) for item in list.__iter__(value)]
-    if isinstance(value, tuple):
+    if issubclass(kind, tuple):
         return {"tuple": [encode(item, keep) for item in tuple.__iter__(value)]}
-    if isinstance(value, dict):
-        kind = "counter" if isinstance(value, Counter) else "ordered" if isinstance(value, OrderedDict) else "dict"
-        return {kind: [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]}
+    if issubclass(kind, dict):
+        name = "counter" if issubclass(kind, Counter) else "ordered" if issubclass(kind, OrderedDict) else "dict"
+        return {name: [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]}
     for base, name in ((set, "set"), (frozenset, "frozenset"), (deque, "deque")):
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return {name: [encode(item, keep) for item in base.__iter__(value)]}
-    return _encode_rare(value, keep)
+    return _encode_rare(value, kind, keep)
 
 
-def _encode_rare(value: Any, keep: Callable[[Any], int]) -> Any:
-    if isinstance(value, complex):
+def _encode_rare(value: Any, kind: type, keep: Callable[[Any], int]) -> Any:
+    if issubclass(kind, complex):
         plain = complex.__add__(value, 0j)
         return {"complex": [plain.real, plain.imag]}
-    if isinstance(value, bytes | bytearray):
-        return {"bytes" if isinstance(value, bytes) else "bytearray": bytes(value).hex()}
-    if type(value) is range:
+    if issubclass(kind, bytes | bytearray):
+        return {"bytes" if issubclass(kind, bytes) else "bytearray": bytes(value).hex()}
+    if kind is range:
         return {"range": [encode(part, keep) for part in (value.start, value.stop, value.step)]}
-    if type(value) is Decimal or type(value) is Fraction:
-        return {type(value).__name__.lower(): str(value)}
-    if type(value) in _VIEWS:
-        return {_VIEWS[type(value)]: encode(list(value), keep)}
-    if type(value) in (Opaque, RemoteIterator):
+    if kind is Decimal or kind is Fraction:
+        return {kind.__name__.lower(): str(value)}
+    if kind in _VIEWS:
+        return {_VIEWS[kind]: encode(list(value), keep)}
+    if kind in (Opaque, RemoteIterator):
         return {"handle": value.handle}
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         plain = encode(value.tolist(), keep)
         return {"array": [plain, value.dtype.str]} if getattr(value, "ndim", 0) else plain
-    kind = "iterator" if isinstance(value, Iterator) else "opaque"
-    return {kind: [keep(value), str(type(value).__name__)[:100]]}
+    return {"iterator" if issubclass(kind, Iterator) else "opaque": [keep(value), str(kind.__name__)[:100]]}
 
 
 def decode(data: Any, resolve: Callable[[str, Any], Any]) -> Any:

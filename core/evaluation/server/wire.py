@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
+from json import dumps, loads  # taken now: a program may replace those of the module
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
@@ -13,8 +13,13 @@ LARGEST = 64 << 20
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Send one message; JSON's escapes carry lone surrogates unchanged. Raises OSError when the other end is gone."""
-    data = json.dumps(message).encode("ascii")
+    """Send one message; JSON's escapes carry lone surrogates unchanged. Raises OSError when the other end is gone.
+
+    Raises ValueError for more than LARGEST bytes.
+    """
+    data = dumps(message).encode("ascii")
+    if len(data) > LARGEST:
+        raise ValueError(f"a message of {len(data)} bytes")
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
@@ -34,7 +39,7 @@ def receive(connection: socket.socket) -> dict[str, Any] | None:
     data = _read(connection, length)
     if data is None:
         return None
-    message = json.loads(data)
+    message = loads(data)
     if not isinstance(message, dict):
         raise ValueError("a message that is no object")
     return message
