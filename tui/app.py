@@ -17,6 +17,7 @@ from textual.screen import Screen
 from core.contract.runs import RUNS
 from tui import engine
 from tui.clipboard import copy, home_relative
+from tui.consent import Consent
 from tui.following import FollowingApp, Parting, parting_words
 from tui.frugal import TerminalCells
 from tui.help import help_groups
@@ -87,6 +88,7 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
         for name in SCREENS[1:]:
             self.add_mode(name, partial(_made, name))
         self.workbench = workbench or Workbench()
+        self.consent = Consent(self)
         self._start = start
         self._cells = TerminalCells()
         self._failed_themes: list[str] = []

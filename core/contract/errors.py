@@ -7,6 +7,7 @@
     ├── DataError              the problems or completions cannot be used
     ├── CheckpointError        a checkpoint file cannot be used
     └── SandboxError           programs cannot be run in isolation here
+        └── WeakSandboxError   only the weak sandbox is to be had, and the user has not allowed it
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class SofttuneError(Exception):
     """
 
     exit_status = EXIT_FAILED
+    setting = ""
+    """The setting that mends it, as section.key, where there is one."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
         self.what = what
@@ -80,3 +83,16 @@ class CheckpointError(SofttuneError):
 
 class SandboxError(SofttuneError):
     """Programs cannot be executed in isolation on this machine."""
+
+
+class WeakSandboxError(SandboxError):
+    """This machine grants limits alone, and the user has not said that they are enough."""
+
+    setting = "evaluation.allow_weak_sandbox"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this machine grants only the weak sandbox, in which programs can read your files, write and delete where "
+            "you can, and use the network",
+            f"{self.setting}: true runs them all the same; softtune doctor tells what is missing for a stronger one",
+        )

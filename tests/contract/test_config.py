@@ -92,6 +92,25 @@ def test_a_value_that_is_no_number_is_named_by_its_key() -> None:
         assert words in str(caught.value)
 
 
+def test_several_greedy_samples_are_a_fault_wherever_they_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "c.yml"
+    file.write_text("inference:\n  temperature: 0.8\n  num_samples: 10\n")
+    assert load_config(file).inference.num_samples == 10
+    for path, overrides, place in (
+        (file, ["inference.temperature=0"], f"{file}:3"), (None, ["inference.num_samples=10"], "--set"),
+        (file, ["inference.temperature=0.0", "inference.num_samples=2"], "--set"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, overrides)
+        (fault,) = caught.value.faults
+        assert str(fault).startswith(f"{place}: inference.num_samples: found ")
+        assert "with inference.temperature 0; greedy samples" in str(fault) and "set inference.temp" in str(fault)
+    with pytest.raises(ConfigError, match="temperature: found -1") as caught:
+        load_config(file, ["inference.temperature=-1"])  # what is wrong alone comes first
+    assert len(caught.value.faults) == 1
+    assert load_config(file, ["inference.temperature=0", "inference.num_samples=1"]).inference.temperature == 0
+
+
 @pytest.mark.parametrize("text", [
     "plain", "a: b # c", " x ", "\x7f", "\x85", "é漢", "'\"", "# h", "\ud800", "null", "1e3",
 ])

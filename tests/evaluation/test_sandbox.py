@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from core.contract.errors import SandboxError
+from core.contract.errors import SandboxError, WeakSandboxError
 from core.evaluation.sandbox import Isolation, Outcome, Program, execute, isolation_level, levels
 from core.evaluation.verdicts import judge
 from tests.evaluation.machines import refuse
@@ -131,7 +131,7 @@ def test_the_strongest_level_that_a_machine_grants(
 
 def test_the_weak_level_has_to_be_allowed(every_level: None, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "namespaces", "landlock")
-    with pytest.raises(SandboxError, match=r"(?s)weak sandbox: landlock: .*evaluation\.allow_weak_sandbox: true"):
+    with pytest.raises(WeakSandboxError, match=r"(?s)weak sandbox.*evaluation\.allow_weak_sandbox: true"):
         list(execute([QUICK], timeout=5, memory_limit_mb=256))
 
 

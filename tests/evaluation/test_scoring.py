@@ -19,6 +19,7 @@ from core.data.humaneval import Problem
 from core.evaluation.journal import strength
 from core.evaluation.sandbox import Program
 from core.evaluation.scoring import score
+from core.evaluation.server import landlock
 
 SETTINGS = EvaluationSettings(timeout_seconds=1.0, workers=2, memory_limit_mb=256)
 GOOD, BAD, SLOW = "    return 42\n", "    return 41\n", "    while True: pass\n"
@@ -179,14 +180,19 @@ def test_without_a_split(problems: dict[str, Problem], tmp_path: Path) -> None:
     assert (final.overall.pass_at_1, final.train.pass_at_1, final.heldout.pass_at_1) == (1.0, None, None)
 
 
-def test_weak_isolation_is_told(problems: dict[str, Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("isolation, level", [("landlock", "info"), ("process", "warning")])
+def test_weaker_isolation_is_told_once(
+    problems: dict[str, Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str, level: str
+) -> None:
+    if isolation == "landlock" and landlock.abi() == 0:
+        pytest.skip("this kernel has no Landlock")
     from core.evaluation import scoring
 
     def weakly(programs: Any, **settings: Any) -> Any:
-        return execute(programs, isolation="process", **settings)
+        return execute(programs, isolation=isolation, **settings)
 
     execute = scoring.execute
     monkeypatch.setattr(scoring, "execute", weakly)
     events = run_score(samples(a=GOOD, b=GOOD, c=GOOD, d=GOOD), problems, tmp_path)
-    assert [event.level for event in events if isinstance(event, Notice)] == ["warning"]
-    assert results(tmp_path)[0]["isolation"] == "process"
+    assert [event.level for event in events if isinstance(event, Notice)] == [level]
+    assert results(tmp_path)[0]["isolation"] == isolation

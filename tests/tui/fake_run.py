@@ -104,11 +104,13 @@ def training(run_id: str, steps: int = 90, per_epoch: int = 9, device: str = "cp
 
 
 def result_rows(rows: list[dict[str, str]], split: Split) -> list[dict[str, Any]]:
-    """What results.jsonl says: about a third passes."""
+    """What results.jsonl says: about a third passes, and the ninth has cheated."""
     dice, made = random.Random(7), []
-    for row in rows:
+    for number, row in enumerate(rows):
         passed = dice.random() < 0.3
         verdict, detail = ("passed", "") if passed else dice.choice(VERDICTS)
+        if number == 8:
+            passed, verdict, detail = False, "cheated", "it closed the connection to its tests"
         completion = row["canonical_solution"] if passed else "    result = []\n    for n in range(10):\n" \
             "        result.append(n * 2)\n    return result\n"
         trace = "" if passed else \
@@ -119,7 +121,9 @@ def result_rows(rows: list[dict[str, str]], split: Split) -> list[dict[str, Any]
             "result": "passed" if passed else f"failed: {detail}", "verdict": verdict, "detail": detail,
             "traceback": trace, "stdout": "" if passed else "debug: 3\n", "stderr": "",
             "seconds": dice.uniform(0.01, 0.3), "split": split.kind(row["task_id"]),
+            "peak_memory_mb": 9.5 + number % 7, "isolation": "namespaces",
         })
+        made[-1]["cpu_seconds"] = round(0.9 * made[-1]["seconds"], 4)
     return made
 
 

@@ -1,6 +1,7 @@
 """A workbench without a model: answers every request with plausible replies. As a program it is the process itself.
 
-`python fake_workbench.py [--pace SECONDS] [--die REQUEST_TYPE] [--refuse REQUEST_TYPE]`.
+`python fake_workbench.py [--pace SECONDS] [--die REQUEST_TYPE] [--refuse REQUEST_TYPE] [--weak]`. `--weak`: on a
+machine that grants only the weak sandbox.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 
 from core.contract import workbench as wb
+from core.contract.errors import WeakSandboxError
 from core.contract.events import EvaluationCompleted, Progress, Score
 
 WORDS = ["    return", " [", "x", " for", " x", " in", " xs", " if", " x", " >", " 0", "]", "\n"]
@@ -52,7 +54,8 @@ def running(request: wb.RunProgram) -> Iterator[wb.AnyReply]:
         request=request.id, passed=passed, verdict="passed" if passed else "failed",
         detail="" if passed else "line 12: assert candidate([1.0]) == 2", stdout="again\n", stderr="",
         traceback="" if passed else 'Traceback (most recent call last):\n  File "<completion>", line 12, in check\n',
-        seconds=0.02, isolation="namespaces")
+        seconds=0.02, cpu_seconds=0.01, peak_memory_mb=14.2,
+        isolation="process" if request.evaluation.allow_weak_sandbox else "namespaces")
 
 
 def scoring(request: wb.ScoreCheckpoint) -> Iterator[wb.AnyReply]:
@@ -76,6 +79,13 @@ ANSWERS = {wb.Complete: completing, wb.InspectTokens: inspecting, wb.MapCosines:
            wb.ScoreCheckpoint: scoring, wb.ExportCheckpoint: exporting}
 
 
+def needs_leave(request: wb.AnyRequest) -> bool:
+    """Whether a request runs programs and does not say that the weak sandbox will do."""
+    if isinstance(request, wb.RunProgram):
+        return not request.evaluation.allow_weak_sandbox
+    return isinstance(request, wb.ScoreCheckpoint) and not request.allow_weak_sandbox
+
+
 def say(reply: wb.AnyReply) -> None:
     """One line on stdout."""
     sys.stdout.buffer.write(wb.message_line(reply))
@@ -88,6 +98,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=0.0)
     parser.add_argument("--die", default="")
     parser.add_argument("--refuse", default="")
+    parser.add_argument("--weak", action="store_true")
     options = parser.parse_args()
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=lambda: [inbox.put(line) for line in sys.stdin.buffer] + [inbox.put(b"")],
@@ -108,6 +119,9 @@ def main() -> None:
                 os._exit(3)  # not sys.exit: the reading thread holds stdin, and finalizing would abort
             elif request.type == options.refuse:
                 say(wb.Refused(request=request.id, what="the checkpoint is damaged", remedy="use another"))
+            elif options.weak and needs_leave(request):
+                error = WeakSandboxError()
+                say(wb.Refused(request=request.id, what=error.what, remedy=error.remedy, setting=error.setting))
             else:
                 active[request.id] = ANSWERS[type(request)](request)
                 kinds[request.id] = request

@@ -26,6 +26,7 @@ from tui.config.facts import Facts, Machine, count_problems, probe_machine
 from tui.config.fields import SETTINGS, Kind, checked, same, shown, typed
 from tui.config.figures import figures, figures_content
 from tui.config.form import open_form
+from tui.config.words import help_content
 from tui.plan_words import Plan
 from tui.screens.config import ConfigScreen
 from tui.screens.dialogs import Message
@@ -125,6 +126,19 @@ def test_faults_of_values_and_of_the_file_are_told_apart() -> None:
         assert open_form(text, FILE).changed(broken.values) is not None
     mended = open_form("training: {batch_size: true}", FILE).changed({"training.batch_size": 1})
     assert mended.written == "training: {batch_size: 1}"
+
+
+def test_settings_that_contradict_each_other_are_a_fault_of_one_and_mended_by_either() -> None:
+    form = open_form("inference:\n  num_samples: 10\n  temperature: 0.8\n", FILE)
+    assert not form.faults and not form.file_faults and form.config is not None
+    cold = form.changed({"inference.temperature": 0.0})
+    assert list(cold.faults) == ["inference.num_samples"] and cold.config is None and not cold.file_faults
+    said = help_content(SETTINGS["inference.num_samples"], cold, cold.faults["inference.num_samples"]).plain
+    assert "found 10 with inference.temperature 0" in said and "→ greedy samples" in said
+    for mended in (cold.changed({"inference.num_samples": 1}), cold.changed({"inference.temperature": 0.2})):
+        assert not mended.faults and mended.config is not None
+    stored = open_form("inference:\n  num_samples: 10\n", FILE)  # the default temperature is 0
+    assert [fault.line for fault in stored.faults.values()] == [2] and not stored.file_faults
 
 
 def test_figures_say_what_settings_imply() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
+from typing import get_args
 
 import pytest
 
 from core.contract import events as ev
 from core.contract.config import Config
+from core.contract.errors import WeakSandboxError
 from core.contract.events import Event
 from tests.tui.fake_run import GB, training
 from tui.run_view import RunView, advance
-from tui.train.diagnoses import HELD_SECONDS, Diagnosis, diagnoses, settled
+from tui.train.diagnoses import HELD_SECONDS, Diagnosis, Kind, diagnoses, settled
 from tui.train.hardware import Reading
+from tui.train.words import diagnosis_lines
 
 
 def memory(used: float = 3.0, total: float = 24.0, device: str = "cuda") -> ev.Memory:
@@ -154,6 +157,18 @@ def test_a_warmup_that_is_longer_than_the_run() -> None:
     assert diagnoses(again) == ()  # what was said to an engine before is not said to this one
 
 
+def test_a_run_that_will_not_be_scored_says_so_while_it_goes_on() -> None:
+    refusal = WeakSandboxError()
+    notice = ev.Notice(setting=refusal.setting, what=refusal.what, remedy=refusal.remedy)
+    view = advance(run(falling(20)), [notice])
+    assert kinds(view) == kinds(view, config=Config()) == ["scoring"] and kinds(view, active=False) == []
+    allowed = Config.model_validate({"evaluation": {"allow_weak_sandbox": True}})
+    assert kinds(view, config=allowed) == []  # it is scored, and was told of that
+    for width in (80, 120, 200):
+        lines = [line.plain for line in diagnosis_lines(diagnoses(view), width, 4)]
+        assert lines and refusal.setting in " ".join(lines) and all(len(line) <= width for line in lines)
+
+
 def test_early_stopping_is_near() -> None:
     view = run(falling(45), [1.2, 0.9, 0.85, 0.85, 0.85, 0.85][:5])
     config = Config()
@@ -176,8 +191,9 @@ def test_each_remedy_names_settings_that_exist() -> None:
         *diagnoses(run(falling(54), [1.2, 0.95, 0.9, 0.85, 0.86, 0.87, 0.88]), Config()),
         *diagnoses(run([1.2] * 60)), *diagnoses(run([math.nan] * 4)), *diagnoses(run(falling(9), used=memory(24))),
         *diagnoses(run(falling(36), [1.2, 0.9, 0.85, 0.85, 0.85]), Config()), *diagnoses(run(falling(9), warmup=99)),
+        *diagnoses(advance(run(falling(9)), [ev.Notice(setting=WeakSandboxError.setting, what="weak")])),
     ]
-    assert len({one.kind for one in found}) == 6
+    assert {one.kind for one in found} == set(get_args(Kind))
     known = {f"{section}.{key}" for section, field in Config.model_fields.items()
              for key in field.annotation.model_fields}  # type: ignore[union-attr]
     for one in found:

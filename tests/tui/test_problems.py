@@ -9,7 +9,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import pytest
 
@@ -19,14 +19,17 @@ from core.contract.runs import RunFolder, create_run
 from core.contract.workbench import ProgramRan
 from core.data.humaneval import Problem as EngineProblem
 from core.evaluation.scoring import build_program
+from core.evaluation.verdicts import Verdict
 from tests.tui.fake_run import make_run
+from tui.consent import Consent
+from tui.plan_words import Plan
 from tui.problems.by_hand import ByHand
 from tui.problems.code import Code
 from tui.problems.detail import Look, View, detail_blocks, problem_text
 from tui.problems.diff import diff_blocks
 from tui.problems.files import EvaluationRef, Execution, Problem, ProblemFiles, natural_order, read_problem_files
 from tui.problems.heading import filter_line, heading_content
-from tui.problems.listing import Attempt, Row, Show, Status, chosen, counts, paired_rows, rows_of
+from tui.problems.listing import SHORT, Attempt, Row, Show, Status, chosen, counts, offered, paired_rows, rows_of
 from tui.problems.options import row_content
 from tui.problems.page import Blocks, Layout, folds, page_text
 from tui.problems.pair import SIDE_BY_SIDE, pair_blocks
@@ -59,6 +62,7 @@ def pair(a: ProblemState, b: ProblemState) -> Row:
 
 PASSED = ProblemState(completion="    return 1\n", passed=True, verdict="passed", seconds=0.01)
 FAILED = ProblemState(completion="    return 2\n", verdict="failed", detail="line 4: assert f() == 1")
+CHEATED = ProblemState(completion="    x\n", verdict="cheated", detail="it closed the connection to its tests")
 TIMEOUT = ProblemState(completion="    while 1: 0\n", verdict="timed out", detail="after 3.0 s")
 
 
@@ -83,13 +87,16 @@ def test_search_wants_every_word(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("two", [False, True])
-def test_the_filters_form_a_cycle(two: bool) -> None:
+@pytest.mark.parametrize("cheated", [False, True])
+def test_the_filters_form_a_cycle(two: bool, cheated: bool) -> None:
+    there = offered((row(PASSED), *([row(CHEATED)] if cheated else [])), two)
     show, seen = Show.ALL, []
     while show not in seen:
         seen.append(show)
-        show = show.following(two)
-    assert show is Show.ALL and set(seen) == set(Show) - (set() if two else {Show.FLIPPED})
-    assert Show.FLIPPED.following(False) is Show.ALL
+        show = show.following(there)
+    missing = {show for show, is_there in ((Show.FLIPPED, two), (Show.CHEATED, cheated)) if not is_there}
+    assert show is Show.ALL and set(seen) == set(Show) - missing
+    assert all(show.following(there) is Show.ALL for show in missing)
 
 
 def test_states_go_from_pending_to_a_verdict() -> None:
@@ -225,8 +232,7 @@ def test_lines_have_the_numbers_that_tracebacks_give_them(prompt: str, completio
     problem = Problem("a/0", prompt, "f", "", test)
     run = build_program(EngineProblem(task_id="a/0", prompt=prompt, entry_point="f", canonical_solution="", test=test),
                         completion)
-    true = f"{run.source}{run.call}\n".replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    program = Program(problem, completion)
+    true, program = run.lines, Program(problem, completion)
     text = page_text((*head_blocks(program, Marks(), "program"), *check_blocks(program, Marks())), 80)
     shown = {}
     for line in text.split("\n"):
@@ -339,6 +345,8 @@ def test_what_a_page_says_of_a_problem_without_a_completion() -> None:
     text = page(row(ProblemState()), look=Look(hint="E scores it"))
     assert "not completed yet" in text and "E scores it" in text and "── prompt" in text and "completion" not in \
         text.partition("── prompt")[2].split("\n")[0]
+    unscored = page(row(ProblemState(completion="x")), look=Look(hint="E scores it"))
+    assert "completed, not executed yet" in unscored and "E scores it" in unscored
     assert "there is no completion yet" in page(row(ProblemState()), look=Look(View.DIFF))
     assert "the completion is empty" in page(row(ProblemState(completion="\n", verdict="failed")))
 
@@ -399,6 +407,36 @@ def test_a_run_by_hand_stands_beside_the_stored_verdict() -> None:
     assert "… run again: running" in page(made, look=Look(reruns=(Rerun(working="running"),)))
 
 
+def test_memory_and_isolation_of_a_stored_result(tmp_path: Path) -> None:
+    facts = {"task_id": "a/0", "completion": "x", "passed": False, "verdict": "timed out", "seconds": 0.5, "tokens": 3}
+    known = {"cpu_seconds": 0.25, "peak_memory_mb": 1234.5, "isolation": "landlock"}
+    odd = {"cpu_seconds": "long", "peak_memory_mb": float("nan"), "isolation": None}
+    for more, expected in ((known, "0.50 s (CPU 0.25 s), peak 1,234 MB, isolation: landlock"), (odd, "0.50 s"),
+                           ({}, "0.50 s")):
+        place = RunFolder(tmp_path).evaluation("best")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "results.jsonl").write_text(json.dumps({**facts, **more}) + "\n")
+        (made,) = rows_of(RunView(), read_problem_files(RunFolder(tmp_path)))
+        assert f"  {expected}\n  3 tokens\n" in page(made)
+
+
+def test_a_program_that_cheated_has_a_sign_and_a_word_of_its_own() -> None:
+    made = row(CHEATED)
+    assert row_content(made, True, False).plain.startswith(" ! cheated HumanEval/7")
+    assert "! cheated" in page(made) and "it closed the connection to its tests" in page(made)
+    assert made.failed and not made.passed and row_content(pair(PASSED, CHEATED), True, False).plain.startswith(" ✓!")
+    rows = (made, row(FAILED), row(PASSED))
+    assert chosen(rows, Show.CHEATED, "") == (made,) and chosen(rows, Show.FAILED, "") == (made, rows[1])
+    line = filter_line(rows, Show.ALL, "", False, 120).plain
+    assert "✗ 2 failed" in line and "! 1 cheated" in line
+    assert "cheated" not in filter_line(rows[1:], Show.ALL, "", False, 120).plain
+    assert "▸! 0 cheated" in filter_line(rows[1:], Show.CHEATED, "", False, 120).plain
+
+
+def test_every_verdict_has_a_word_of_seven_letters() -> None:
+    assert set(SHORT) == set(get_args(Verdict)) and all(len(word) <= 7 for word in SHORT.values())
+
+
 def test_what_a_run_by_hand_printed_comes_below_the_program_that_did() -> None:
     printing = ran(detail="line 7: assert f() == 2", stdout="printed by hand\n" * 500)
     text = page(row(FAILED), look=Look(reruns=(printing,)))
@@ -413,12 +451,13 @@ def test_what_a_run_by_hand_printed_comes_below_the_program_that_did() -> None:
 
 async def test_what_was_done_by_hand_is_of_the_completion_that_is_stored() -> None:
     class Screen:
-        app = SimpleNamespace(workbench=Workbench(["/no/such/program"]))
+        app = SimpleNamespace(workbench=Workbench(["/no/such/program"]), plan=Plan(demo=True))
         works: ClassVar[list[Coroutine[Any, Any, None]]] = []
 
         def run_worker(self, work: Coroutine[Any, Any, None], **kind: Any) -> None:
             self.works.append(work)
 
+    Screen.app.consent = Consent(cast("Any", Screen.app))
     asker, refs = Screen(), [EvaluationRef(RunFolder(Path("runs/x")), "best")]
     by_hand = ByHand(cast("Any", asker), lambda: None)
     before, after = row(FAILED), row(PASSED)  # the same problem, scored anew meanwhile

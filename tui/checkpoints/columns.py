@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.contract.events import Score
+from core.contract.wording import share_text
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.formatting import data_size, figure, rate
 from tui.status import status_of_state
@@ -37,8 +38,8 @@ class Column:
 
 
 def share(score: Score | None) -> float | None:
-    """passed / total; None where nothing was run."""
-    return score.passed / score.total if score is not None and score.total > 0 else None
+    """pass@1; None where nothing was run."""
+    return score.pass_at_1 if score is not None and score.total > 0 else None
 
 
 def short_figure(value: float | None, digits: int = 3) -> str:
@@ -57,8 +58,7 @@ def when(seconds: float) -> str:
 
 
 def _pass_text(score: Score | None) -> str:
-    passed = share(score)
-    return UNKNOWN if passed is None else f"{passed:.3f}"
+    return share_text(share(score))
 
 
 def _rate_text(value: float | None) -> str:

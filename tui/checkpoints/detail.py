@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from core.contract.config import Config
 from core.contract.errors import SofttuneError
 from core.contract.events import Score
 from core.contract.statistics import wilson_interval
+from core.contract.wording import measured_ks, samples_each, share_text
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.columns import UNKNOWN, share, short_figure, when
 from tui.formatting import counted, data_size, rate
@@ -93,23 +95,29 @@ def _metrics(row: CheckpointRow) -> list[Content]:
 def _scores(row: CheckpointRow) -> list[Content]:
     if not row.scored:
         return [_heading("scores"), Content.assemble("not scored yet: ", ("E", "bold $accent"), " scores it")]
-    head = f"{'scores':<{LABEL_WIDTH}}{'total':>6}{'passed':>8}{'failed':>8}{'pass@1':>9}   95 % interval"
-    kinds = (("all", row.overall), ("training", row.train), ("held-out", row.heldout))
-    return [Content.styled(head, "bold $text-accent"), *(_score(name, score) for name, score in kinds if score)]
+    kinds = {"all": row.overall, "training": row.train, "held-out": row.heldout}
+    scores = {name: score for name, score in kinds.items() if score}
+    ks, each = measured_ks(scores.values()), samples_each(scores.values())
+    head = f"{'scores':<{LABEL_WIDTH}}{'total':>6}{'passed':>8}{'failed':>8}" + "".join(f"{f'pass@{k}':>9}" for k in ks)
+    return [
+        Content.styled(head + ("" if each else "   95 % interval"), "bold $text-accent"),
+        *(_score(name, score, ks) for name, score in scores.items()),
+        *([Content.styled(f"passed: at least one of {each} samples", "$text-muted")] if each else []),
+    ]
 
 
-def _score(name: str, score: Score) -> Content:
-    passed = share(score)
-    if passed is None:
+def _score(name: str, score: Score, ks: Sequence[int]) -> Content:
+    if share(score) is None:
         return Content.assemble((f"{name:<{LABEL_WIDTH}}", "$text-muted"), f"{score.total:>6}{'–':>8}{'–':>8}{'–':>9}")
     return Content.assemble(
         (f"{name:<{LABEL_WIDTH}}", "$text-muted"), f"{score.total:>6}{score.passed:>8}{score.failed:>8}",
-        (f"{passed:>9.3f}", "bold"), (f"   {interval(score)}", "$text-muted"),
+        ("".join(f"{share_text(score.pass_at(k)):>9}" for k in ks), "bold"),
+        ("" if score.several else f"   {interval(score)}", "$text-muted"),
     )
 
 
 def interval(score: Score) -> str:
-    """Wilson's 95 % interval of pass@1; "–" for a score that cannot be."""
+    """Wilson's 95 % interval of pass@1 of one sample a problem; "–" for a score that cannot be."""
     try:
         low, high = wilson_interval(score.passed, score.total)
     except (ValueError, OverflowError):

@@ -66,5 +66,6 @@ def outcome_words(job: ScoreJob) -> str:
     for kind, score in (("held-out", job.result.heldout), ("train", job.result.train)):
         passed = share(score)
         if passed is not None:
-            parts.append(f"{kind} {passed:.3f} ({score.passed} of {score.total})")
+            of = "" if score.several else f" ({score.passed} of {score.total})"
+            parts.append(f"{kind} {passed:.3f}{of}")
     return f"{visible_line(job.name)}: pass@1 " + (", ".join(parts) or "–")

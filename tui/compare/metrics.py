@@ -11,6 +11,7 @@ from textual.content import Content
 
 from core.contract.events import Score
 from core.contract.statistics import wilson_interval
+from core.contract.wording import measured_ks
 from tui.checkpoints.columns import UNKNOWN, when
 from tui.compare.comparison import Comparison, Side
 from tui.compare.settings import fitted
@@ -21,6 +22,7 @@ Wanted = Literal["low", "high", ""]
 
 _SIGNS = {True: ("▲ better", "$text-success"), False: ("▼ worse", "$text-error"), None: ("", "")}
 LABEL = 16
+"""Cells of the names, unless one is longer."""
 DIFFERENCE = 16
 RANGED = 18
 """Cells that a pass@1 takes with its range beside it."""
@@ -44,13 +46,13 @@ def metrics(comparison: Comparison) -> list[Metric]:
     """Every metric, those that tell of quality first."""
     a, b = comparison.a, comparison.b
     first, second = a.row, b.row
+    kinds = (("held-out", a.heldout, b.heldout), ("training", a.train, b.train), ("all", a.overall, b.overall))
+    ks = measured_ks(score for _, *scores in kinds for score in scores if score)
     return [
         _number("held-out loss", first.heldout_loss, second.heldout_loss, "low"),
         _number("perplexity", first.perplexity, second.perplexity, "low"),
         _number("training loss", first.train_loss, second.train_loss, "low"),
-        _passes("pass@1 held-out", a.heldout, b.heldout),
-        _passes("pass@1 training", a.train, b.train),
-        _passes("pass@1 all", a.overall, b.overall),
+        *(_passes(k, kind, one, other) for k in ks for kind, one, other in kinds),
         Metric("problems passed", _passed(a), _passed(b)),
         Metric("epoch", _count(first.epoch), _count(second.epoch)),
         Metric("step", _count(first.step), _count(second.step)),
@@ -65,9 +67,10 @@ def _number(name: str, a: float | None, b: float | None, wanted: Wanted) -> Metr
     return Metric(name, figure(a), figure(b), *_difference(a, b, wanted))
 
 
-def _passes(name: str, a: Score | None, b: Score | None) -> Metric:
-    first, second = a.pass_at_1 if a else None, b.pass_at_1 if b else None
-    return Metric(name, figure(first), figure(second), *_difference(first, second, "high"), (_range(a), _range(b)))
+def _passes(k: int, kind: str, a: Score | None, b: Score | None) -> Metric:
+    first, second = a.pass_at(k) if a else None, b.pass_at(k) if b else None
+    ranges = (_range(a), _range(b)) if k == 1 else ("", "")
+    return Metric(f"pass@{k} {kind}", figure(first), figure(second), *_difference(first, second, "high"), ranges)
 
 
 def _difference(a: float | None, b: float | None, wanted: Wanted) -> tuple[str, bool | None]:
@@ -81,7 +84,9 @@ def _difference(a: float | None, b: float | None, wanted: Wanted) -> tuple[str, 
 
 def _range(score: Score | None) -> str:
     """Wilson's interval; "" where several samples a problem make pass@1 another thing than passed / total."""
-    if score is None or score.pass_at_1 is None or abs(score.pass_at_1 - score.passed / score.total) > 1e-9:
+    if score is None or score.pass_at_1 is None or score.several:
+        return ""
+    if abs(score.pass_at_1 - score.passed / score.total) > 1e-9:  # of a version that did not tell of samples
         return ""
     low, high = wilson_interval(score.passed, score.total)
     return f"{low:.2f}–{high:.2f}"
@@ -101,24 +106,26 @@ def _rate(value: float | None) -> str:
 
 def metrics_content(lines: Sequence[Metric], width: int) -> Content:
     """The table; ranges beside their figures where there is room, else below them."""
-    room = max(8, (width - LABEL - DIFFERENCE) // 2)
+    label = max([LABEL, *(len(line.name) + 1 for line in lines)])
+    room = max(8, (width - label - DIFFERENCE) // 2)
     beside = room >= RANGED
     ranges = " (95 % range)" if beside else ""
-    head = _line("", f"A{ranges}", f"B{ranges}", Content("B − A"), min(room, 24)).stylize("bold")
+    head = _line(" " * label, f"A{ranges}", f"B{ranges}", Content("B − A"), min(room, 24)).stylize("bold")
     shown = [head]
     for line in lines:
         sign, style = _SIGNS[line.better]
         mark = Content.assemble(line.difference, "  " if sign else "", (sign, f"bold {style}"))
         a, b = ((f"{value} {f'({around})' if around else ''}".rstrip() if beside else value)
                 for value, around in zip((line.a, line.b), line.ranges, strict=True))
-        shown.append(_line(line.name, a, b, mark, min(room, 24)))
+        shown.append(_line(f"{line.name:<{label}}", a, b, mark, min(room, 24)))
         if not beside and any(line.ranges):
-            shown.append(_line("   95 % range", *line.ranges, Content(""), min(room, 24)).stylize("$text-muted"))
+            below = _line(f"{'   95 % range':<{label}}", *line.ranges, Content(""), min(room, 24))
+            shown.append(below.stylize("$text-muted"))
     return Content("\n").join(shown)
 
 
 def _line(name: str, a: str, b: str, difference: Content, room: int) -> Content:
-    return Content.assemble((f"{name:<{LABEL}}", "$text-muted"), fitted(Content(a), room), fitted(Content(b), room),
+    return Content.assemble((name, "$text-muted"), fitted(Content(a), room), fitted(Content(b), room),
                             difference)
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from core.contract.events import Score
 from core.contract.runs import RunFolder, Split, read_jsonl
-from core.contract.statistics import mcnemar_exact, pass_at_k
+from core.contract.statistics import mcnemar_exact
 from tui.problems.files import natural_order, text
 
 Kind = Literal["heldout", "mixed", "train", ""]
@@ -40,11 +40,9 @@ class Verdicts:
     """Why a file that is there says nothing."""
 
     def score(self, split: str = "") -> Score:
-        """pass@1 as `softtune evaluate` gives it: the mean over problems of passed / samples."""
+        """The score as `softtune evaluate` gives it."""
         tries = [one for one in self.problems.values() if not split or one.split == split]
-        passed = sum(one.passed > 0 for one in tries)
-        mean = sum(pass_at_k(one.samples, one.passed, 1) for one in tries) / len(tries) if tries else None
-        return Score(total=len(tries), passed=passed, failed=len(tries) - passed, pass_at_1=mean)
+        return Score.of((one.passed, one.samples) for one in tries)
 
 
 def read_verdicts(folder: RunFolder, checkpoint: str) -> Verdicts:

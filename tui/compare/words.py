@@ -88,7 +88,20 @@ def _results(comparison: Comparison) -> list[Content]:
             f"! {counted(pairing.of('mixed').total, 'problems')} held out in one run and trained on in the other: the "
             "runs split the problems differently, and the held-out figures are not of the same problems",
             "$text-warning"))
-    return [*lines, *_only_in_one(comparison), *_faults(comparison)]
+    return [*lines, *_samples(comparison), *_only_in_one(comparison), *_faults(comparison)]
+
+
+def _samples(comparison: Comparison) -> list[Content]:
+    """What "passes" means where problems have several samples, and whether A and B had as many."""
+    a, b = (side.verdicts.problems for _, side in _sides(comparison))
+    common = a.keys() & b.keys()
+    tried, also = (sum(problems[name].samples for name in common) for problems in (a, b))
+    if tried != also:
+        return [Content.styled(
+            f"! A has {counted(tried, 'samples')} of these problems and B {also:,}: a problem passes when one of its "
+            "samples does, so the one with more passes more by trying more", "$text-warning")]
+    return [Content.styled("· a problem passes when at least one of its samples does",
+                           "$text-muted")] if tried > len(common) else []
 
 
 def _sentence(which: str, counts: Counts) -> Content:

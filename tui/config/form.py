@@ -12,7 +12,7 @@ from typing import Any
 
 from core.contract.config import DEMO, Config
 from core.contract.config_edit import edit_settings
-from core.contract.config_file import Reading, read_settings, render_config, setting_faults
+from core.contract.config_file import Reading, conflict_faults, read_settings, render_config, setting_faults
 from core.contract.errors import Fault, SofttuneError
 from tui.config.fields import SETTINGS, checked, same
 
@@ -56,14 +56,16 @@ class Form:
 
     @cached_property
     def faults(self) -> dict[str, Fault]:
-        """What is wrong with values, by "section.key"; the form can mend it."""
-        found = {}
-        for name, setting in SETTINGS.items():
-            fault = checked(setting, self.values[name])[1]
-            if fault is not None:
-                line = self.line(name) if name not in self.changes else None
-                found[name] = replace(fault, source=self.reading.source, line=line)
-        return found
+        """What is wrong with values, else with two beside each other, by "section.key"; the form can mend it."""
+        alone = [checked(setting, self.values[name])[1] for name, setting in SETTINGS.items()]
+        found = [fault for fault in alone if fault is not None]
+        if not found:
+            found = conflict_faults(Config.model_validate(_nested(self.values)))
+        return {
+            fault.key: replace(fault, source=self.reading.source,
+                               line=self.line(fault.key) if fault.key not in self.changes else None)
+            for fault in found
+        }
 
     @cached_property
     def file_faults(self) -> tuple[Fault, ...]:

@@ -75,8 +75,8 @@ def range_line(setting: Setting) -> str:
     return setting.allowed + escapes + (f"; in {setting.unit}" if setting.unit else "")
 
 
-def help_content(setting: Setting, form: Form, found: str) -> Content:
-    """Everything about one setting: what it is, what may be there, and what is there; `found` is there wrongly."""
+def help_content(setting: Setting, form: Form, fault: Fault | None) -> Content:
+    """Everything about one setting: what it is, what may be there, what is there, and what is wrong with that."""
     name = setting.name
     place = form.line(name)
     stored = "not there" if place is None else f"{_value_words(form.stored[name])}  (line {place})"
@@ -84,8 +84,11 @@ def help_content(setting: Setting, form: Form, found: str) -> Content:
     rows = [("allowed", allowed), ("default", _value_words(setting.default)), ("in the file", stored)]
     if name in form.changes:
         rows.append(("here", _value_words(form.values[name])))
-    lines = [Content(setting.help), *([Content.styled(f"{FAULTY} found {visible_line(found)}", "bold $text-error")]
-                                      if found else [])]
+    lines = [Content(setting.help)]
+    if fault is not None:
+        lines.append(Content.styled(f"{FAULTY} found {visible_line(fault.found)}", "bold $text-error"))
+        if setting.allowed not in fault.allowed:  # it contradicts another setting: what may be there does not tell it
+            lines.append(Content.styled(f"→ {fault.allowed}", "italic"))
     lines += [Content.assemble((f"{label:<12}", "$text-muted"), value) for label, value in rows]
     return Content("\n").join(lines)
 

@@ -56,8 +56,8 @@ class ByHand:
                                         group=f"rerun {hand_key(ref, row)}", exclusive=True)
 
     async def _run(self, ref: EvaluationRef, row: Row, completion: str) -> None:
-        workbench = cast("SofttuneApp", self._screen.app).workbench
-        async for rerun in run_program(workbench, ref.run, row.problem, completion):
+        consent = cast("SofttuneApp", self._screen.app).consent
+        async for rerun in run_program(consent, ref.run, row.problem, completion):
             self._reruns[hand_key(ref, row)] = completion, rerun
             self._changed()
 

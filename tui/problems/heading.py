@@ -6,12 +6,25 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from tui.problems.listing import FLIP_SIGNS, GLYPHS, STATUS_STYLES, Attempt, Row, Show, Status, chosen, counts
+from tui.problems.listing import (
+    CHEATED_GLYPH,
+    FLIP_SIGNS,
+    GLYPHS,
+    SAMPLES_LISTED,
+    STATUS_STYLES,
+    Attempt,
+    Row,
+    Show,
+    Status,
+    chosen,
+    counts,
+    offered,
+)
 from tui.visible import visible_line
 
-_SIGNS = {Show.FAILED: "✗ ", Show.PASSED: "✓ ", Show.FLIPPED: "± "}
+_SIGNS = {Show.FAILED: "✗ ", Show.PASSED: "✓ ", Show.CHEATED: f"{CHEATED_GLYPH} ", Show.FLIPPED: "± "}
 _STYLES = {Show.FAILED: "$text-error", Show.PASSED: "$text-success", Show.TIMED_OUT: "$text-warning",
-           Show.HELDOUT: "$text-accent"}
+           Show.CHEATED: "$text-error", Show.HELDOUT: "$text-accent"}
 
 
 def heading_content(labels: Sequence[str], rows: tuple[Row, ...], show: Show, words: str, width: int) -> Content:
@@ -37,7 +50,8 @@ def filter_line(rows: tuple[Row, ...], show: Show, words: str, two: bool, width:
     found = f"“{visible_line(words)}”: {len(chosen(rows, show, words))} shown" if words else ""
     tail = [Content.styled(found, "bold $text-accent")] if found else []
     waiting = _waiting(rows)
-    shows = [one for one in Show if two or one is not Show.FLIPPED]
+    there = {*offered(rows, two), show}
+    shows = [one for one in Show if one in there]
     for tabs, gap in (
         ([_tab(rows, one, one is show, True) for one in shows] + waiting, "  "),
         ([_tab(rows, one, one is show, True) for one in shows], "  "),
@@ -52,7 +66,9 @@ def filter_line(rows: tuple[Row, ...], show: Show, words: str, two: bool, width:
 
 def _tab(rows: tuple[Row, ...], show: Show, here: bool, signs: bool) -> Content:
     number = len(chosen(rows, show, ""))
-    name = "problem" + ("" if number == 1 else "s") if show is Show.ALL else show.value
+    unit = "sample" if any(row.key[1] for row in rows) else "problem"
+    first = f", the first {SAMPLES_LISTED} of each problem" if any(row.unlisted for row in rows) else ""
+    name = unit + ("" if number == 1 else "s") + first if show is Show.ALL else show.value
     words = f"{_SIGNS.get(show, '')}{number} {name}" if signs else f"{number} {name}"
     if signs and show is Show.FLIPPED:
         words += _flips(rows)

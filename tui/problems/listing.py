@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -12,7 +12,7 @@ from tui.visible import visible_line
 
 SHORT = {
     "passed": "passed", "failed": "failed", "error": "error", "timed out": "timeout", "out of memory": "memory",
-    "crashed": "crashed", "exited early": "exited",
+    "crashed": "crashed", "cheated": "cheated", "exited early": "exited",
 }
 """Verdicts in at most seven letters, for the list."""
 
@@ -25,6 +25,11 @@ class Status(StrEnum):
     RUNNING = "running"
     PENDING = "pending"
 
+
+CHEATED = "cheated"
+"""The verdict on a program that reached for the tests, or for its own verdict."""
+
+CHEATED_GLYPH = "!"
 
 GLYPHS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.RUNNING: "…", Status.PENDING: "·"}
 
@@ -41,13 +46,13 @@ class Show(StrEnum):
     FAILED = "failed"
     PASSED = "passed"
     TIMED_OUT = "timed out"
+    CHEATED = "cheated"
     HELDOUT = "held-out"
     FLIPPED = "flipped"
 
-    def following(self, two: bool) -> Show:
-        """The next in the cycle; only two evaluations have flipped problems."""
-        every = [show for show in Show if two or show is not Show.FLIPPED]
-        return every[(every.index(self) + 1) % len(every)] if self in every else Show.ALL
+    def following(self, offered: Sequence[Show]) -> Show:
+        """The next in the cycle of those that are offered."""
+        return offered[(offered.index(self) + 1) % len(offered)] if self in offered else Show.ALL
 
 
 @dataclass(frozen=True)
@@ -73,20 +78,36 @@ class Attempt:
         return "to run" if self.status is Status.RUNNING else "pending"
 
     @property
+    def glyph(self) -> str:
+        """The sign of the verdict."""
+        return CHEATED_GLYPH if self.cheated else GLYPHS[self.status]
+
+    @property
+    def cheated(self) -> bool:
+        """Whether it failed by reaching for what it must not."""
+        return self.state.verdict == CHEATED and not self.state.passed
+
+    @property
     def timed_out(self) -> bool:
         """Whether the time limit ended it."""
         return self.state.verdict == "timed out"
 
 
+SAMPLES_LISTED = 10
+"""Samples of one problem that are listed: a list of 164 × 200 lines would take seconds to draw."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One problem as A has it, and where two evaluations are side by side, as B has it."""
+    """One sample of a problem as A has it, and where two evaluations are side by side, as B has it."""
 
     key: ProblemKey
     problem: Problem
     split: str
     a: Attempt
     b: Attempt | None = None
+    unlisted: int = 0
+    """Samples of the same problem that are left out of the list."""
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -124,13 +145,22 @@ _FITS: dict[Show, Callable[[Row], bool]] = {
     Show.FAILED: lambda row: row.failed,
     Show.PASSED: lambda row: row.passed,
     Show.TIMED_OUT: lambda row: any(attempt.timed_out for attempt in row.attempts),
+    Show.CHEATED: lambda row: any(attempt.cheated for attempt in row.attempts),
     Show.HELDOUT: lambda row: row.split == "heldout",
     Show.FLIPPED: lambda row: bool(row.flip),
 }
 
 
+def offered(rows: tuple[Row, ...], two: bool) -> list[Show]:
+    """The filters that can have something to show: only two evaluations have flipped problems, and few cheat."""
+    left_out = set() if two else {Show.FLIPPED}
+    if not any(_FITS[Show.CHEATED](row) for row in rows):
+        left_out.add(Show.CHEATED)
+    return [show for show in Show if show not in left_out]
+
+
 def rows_of(view: RunView, files: ProblemFiles, over: bool = False) -> tuple[Row, ...]:
-    """Every problem with all its samples, in order of task id.
+    """Every problem with its first SAMPLES_LISTED samples, in order of task id.
 
     Args:
         over: whether the run is. Events are newer than the files while the engine works; once it is done the files know
@@ -146,10 +176,14 @@ def rows_of(view: RunView, files: ProblemFiles, over: bool = False) -> tuple[Row
     known = {problem.task_id: problem for problem in files.problems}
     names = list(known) or sorted(samples, key=natural_order)
     names += sorted(set(samples) - set(names), key=natural_order)
-    return tuple(
-        _row((name, sample), known.get(name, Problem(name)), states, files)
-        for name in names for sample in sorted(samples.get(name, [0]))
-    )
+    # An engine at work makes as many samples of every problem: lines that come one by one would be laid out each time.
+    begun = 0 if over else 1 + max((sample for _, sample in view.problems), default=-1)
+    rows = []
+    for name in names:
+        numbers = sorted({*samples.get(name, [0]), *range(begun)})
+        rows += [_row((name, sample), known.get(name, Problem(name)), states, files,
+                      max(0, len(numbers) - SAMPLES_LISTED)) for sample in numbers[:SAMPLES_LISTED]]
+    return tuple(rows)
 
 
 def paired_rows(a: ProblemFiles, b: ProblemFiles) -> tuple[Row, ...]:
@@ -163,7 +197,8 @@ def paired_rows(a: ProblemFiles, b: ProblemFiles) -> tuple[Row, ...]:
         base = next(row for row in (one, other) if row is not None)
         stated = next((row.problem for row in (one, other) if row is not None and row.problem.prompt), base.problem)
         split = next((row.split for row in (one, other) if row is not None and row.split), "")
-        rows.append(Row(key, stated, split, one.a if one else Attempt(), other.a if other else Attempt()))
+        unlisted = max(row.unlisted for row in (one, other) if row is not None)
+        rows.append(Row(key, stated, split, one.a if one else Attempt(), other.a if other else Attempt(), unlisted))
     return tuple(rows)
 
 
@@ -176,13 +211,15 @@ def _newer(from_file: ProblemState | None, live: ProblemState) -> ProblemState:
                    split=live.split or from_file.split, detail=live.detail or from_file.detail)
 
 
-def _row(key: ProblemKey, problem: Problem, states: dict[ProblemKey, ProblemState], files: ProblemFiles) -> Row:
+def _row(
+    key: ProblemKey, problem: Problem, states: dict[ProblemKey, ProblemState], files: ProblemFiles, unlisted: int
+) -> Row:
     state = states.get(key, ProblemState())
     split = state.split or (files.split.kind(key[0]) if files.split else "")
     stored = files.states.get(key)
     same = stored is not None and stored.completion == state.completion
     execution = files.executions.get(key, Execution()) if same else Execution()
-    return Row(key, problem, split, Attempt(state, execution))
+    return Row(key, problem, split, Attempt(state, execution), unlisted=unlisted)
 
 
 def chosen(rows: tuple[Row, ...], show: Show, words: str) -> tuple[Row, ...]:

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui.problems.listing import FLIP_SIGNS, GLYPHS, STATUS_STYLES, Row
+from tui.problems.listing import FLIP_SIGNS, STATUS_STYLES, Row
 from tui.visible import visible_line
 
 _FLIP_STYLES = {"gained": "$text-success", "lost": "$text-error"}
@@ -32,8 +32,8 @@ def row_content(row: Row, wide: bool, here: bool) -> Content:
 def _verdicts(row: Row) -> list[tuple[str, str]]:
     """Sign and word of A; or the signs of A and B and what came of it."""
     if row.b is None:
-        return [(f"{GLYPHS[row.a.status]} {row.a.word:<7}", STATUS_STYLES[row.a.status])]
-    signs = [(GLYPHS[attempt.status], STATUS_STYLES[attempt.status]) for attempt in row.attempts]
+        return [(f"{row.a.glyph} {row.a.word:<7}", STATUS_STYLES[row.a.status])]
+    signs = [(attempt.glyph, STATUS_STYLES[attempt.status]) for attempt in row.attempts]
     if row.flip:
         return [*signs, (f" {FLIP_SIGNS[row.flip]}{row.flip:<6}", f"bold {_FLIP_STYLES[row.flip]}")]
     same = row.a.word == row.b.word or row.a.status is row.b.status

@@ -11,10 +11,10 @@ from core.contract.config import EvaluationSettings
 from core.contract.errors import SofttuneError
 from core.contract.runs import RunFolder
 from core.contract.workbench import Cancelled, ProblemText, ProgramRan, Refused, RunProgram, Working
+from tui.consent import Consent
 from tui.problems.files import Execution, Problem
 from tui.problems.listing import Attempt
 from tui.run_view import ProblemState
-from tui.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Rerun:
         ran = self.ran
         state = ProblemState(completion=completion, passed=ran.passed, verdict=ran.verdict, detail=ran.detail,
                              seconds=ran.seconds)
-        return Attempt(state, Execution(ran.traceback, ran.stdout, ran.stderr))
+        return Attempt(state, Execution(ran.traceback, ran.stdout, ran.stderr, ran.cpu_seconds,
+                                        ran.peak_memory_mb, ran.isolation))
 
 
 def obstacle(problem: Problem, completion: str | None) -> str:
@@ -59,9 +60,7 @@ def settings_of(run: RunFolder) -> EvaluationSettings:
         return EvaluationSettings()
 
 
-async def run_program(
-    workbench: Workbench, run: RunFolder, problem: Problem, completion: str
-) -> AsyncIterator[Rerun]:
+async def run_program(consent: Consent, run: RunFolder, problem: Problem, completion: str) -> AsyncIterator[Rerun]:
     """Run it as the scoring does, and give how it stands; the last one is done or says why it is not.
 
     Leaving the iteration early gives the run up.
@@ -74,10 +73,13 @@ async def run_program(
     settings = await asyncio.to_thread(settings_of, run)
     text = ProblemText(task_id=problem.task_id, prompt=problem.prompt, entry_point=problem.entry_point,
                        canonical_solution=problem.canonical_solution, test=problem.test)
-    replies = workbench.ask(
-        lambda number: RunProgram(id=number, problem=text, completion=completion, evaluation=settings))
+
+    def request(number: int, *, allow_weak: bool) -> RunProgram:
+        evaluation = settings.model_copy(update={"allow_weak_sandbox": allow_weak})
+        return RunProgram(id=number, problem=text, completion=completion, evaluation=evaluation)
+
     answered = False
-    async with contextlib.aclosing(replies):
+    async with contextlib.aclosing(consent.ask(request)) as replies:
         async for reply in replies:
             if isinstance(reply, Working):
                 yield Rerun(working=reply.what)

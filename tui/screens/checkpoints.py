@@ -224,12 +224,12 @@ class CheckpointsScreen(CheckpointBrowser):
 
     async def _score(self, row: CheckpointRow) -> None:
         """Follows the workbench, whatever screen is shown; cancelling this gives the scoring up."""
-        def request(number: int) -> ScoreCheckpoint:
-            return ScoreCheckpoint(id=number, run=str(row.run.root), checkpoint=row.name)
+        def request(number: int, *, allow_weak: bool) -> ScoreCheckpoint:
+            return ScoreCheckpoint(id=number, run=str(row.run.root), checkpoint=row.name, allow_weak_sandbox=allow_weak)
 
         job = ScoreJob(row.run.run_id, row.name)
         try:
-            async with aclosing(self.softtune.workbench.ask(request)) as replies:
+            async with aclosing(self.softtune.consent.ask(request)) as replies:
                 self._show_job(job)
                 async for reply in replies:
                     job = job.after(reply)
@@ -237,7 +237,10 @@ class CheckpointsScreen(CheckpointBrowser):
         finally:
             self._show_job(None)
         await self.read()
-        if job.refusal is not None:
+        if job.refusal is not None and job.refusal.setting:  # the user was asked, and said no
+            self.notify(f"{visible(job.refusal.what)}\n→ {visible(job.refusal.remedy)}",
+                        title=f"{called(row)} is not scored", severity="warning", markup=False, timeout=8)
+        elif job.refusal is not None:
             self.app.push_screen(Message(f"{called(row)} could not be scored: {visible_line(job.refusal.what)}",
                                          visible(job.refusal.remedy), "error"))
         else:

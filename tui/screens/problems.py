@@ -17,7 +17,7 @@ from tui.problems.code import warm_up
 from tui.problems.detail import Look, View, detail_blocks, problem_text
 from tui.problems.files import EvaluationRef
 from tui.problems.heading import heading_content
-from tui.problems.listing import Row, Show, chosen
+from tui.problems.listing import Row, Show, chosen, offered
 from tui.problems.options import ProblemOptions
 from tui.problems.page import Blocks
 from tui.problems.pair import pair_blocks
@@ -47,7 +47,7 @@ class ProblemsScreen(RunScreen):
         Binding("0", "follow", "back", id="problems.follow",
                 tooltip="back from an opened evaluation to the run that is followed"),
         Binding("f", "next_filter", "filter", id="problems.filter",
-                tooltip="show all, the failed, passed, timed out, held-out or flipped ones"),
+                tooltip="show all, failed, passed, timed out, cheated, held-out, flipped"),
         Binding("n", "failure(1)", "next failure", id="problems.next_failure", group=_FAILURES,
                 tooltip="go to the next failed problem"),
         Binding("N", "failure(-1)", "previous failure", id="problems.previous_failure", key_display="N",
@@ -231,7 +231,7 @@ class ProblemsScreen(RunScreen):
 
     def action_next_filter(self) -> None:
         """Go to the next filter of the cycle."""
-        self.filter = self.filter.following(self.opened is not None and self.opened.b is not None)
+        self.filter = self.filter.following(offered(self._rows, self.opened is not None and self.opened.b is not None))
         self._show_rows()
 
     def action_next_view(self) -> None:

@@ -171,8 +171,8 @@ class ScratchScreen(RunScreen):
 
     async def _run(self, text: str) -> None:
         await self._keep()
-        workbench = cast("SofttuneApp", self.app).workbench
-        async for rerun in run_program(workbench, self.scratch.run, self.scratch.problem, text):
+        consent = cast("SofttuneApp", self.app).consent
+        async for rerun in run_program(consent, self.scratch.run, self.scratch.problem, text):
             self._take(rerun, text)
 
     def _take(self, rerun: Rerun, text: str) -> None:

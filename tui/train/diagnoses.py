@@ -1,4 +1,4 @@
-"""What the curves of a run say in words, with the setting to change. Pure functions of the view.
+"""What the curves and notices of a run say in words, with the setting to change. Pure functions of the view.
 
 Each looks at means over many steps, or at validations alone, so that the noise of single steps neither raises nor
 hides it; `settled` keeps one on the screen that comes and goes at its threshold.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from core.contract.config import Config
+from core.contract.errors import WeakSandboxError
 from tui.formatting import counted, figure
 from tui.run_view import RunView
 from tui.train.curves import Curve, smoothing_window
 from tui.train.hardware import Reading
 
-Kind = Literal["divergence", "memory", "overfitting", "no decrease", "warm-up", "early stopping"]
+Kind = Literal["divergence", "memory", "overfitting", "no decrease", "scoring", "warm-up", "early stopping"]
 
 RISE = 0.005
 """Share of the best held-out loss by which a later one has to exceed it before that counts as rising. The held-out
@@ -64,11 +65,11 @@ def diagnoses(
         view: the run.
         config: its settings, where they are known: early stopping has its patience there.
         reading: the machine's state, where it is known.
-        active: whether an engine is at work; memory and early stopping are no matter afterwards.
+        active: whether an engine is at work; memory, scoring and early stopping are no matter afterwards.
     """
     found = (
         _divergence(view), _memory(view, reading) if active else None, _overfitting(view), _no_decrease(view),
-        _warmup(view), _early_stopping(view, config) if active else None,
+        _unscored(view, config) if active else None, _warmup(view), _early_stopping(view, config) if active else None,
     )
     kinds = {one.kind for one in found if one}
     dropped = {"no decrease", "overfitting"} if "divergence" in kinds else set()  # its consequences
@@ -175,6 +176,17 @@ def _rounded(steps: int) -> int:
     return steps // unit * unit if steps >= 10 else steps
 
 
+def _unscored(view: RunView, config: Config | None) -> Diagnosis | None:
+    """The engine says it once, at the start; what is lost by it shows only at the end."""
+    setting = WeakSandboxError.setting
+    if all(notice.setting != setting for notice in view.notices):
+        return None
+    if config is not None and config.evaluation.allow_weak_sandbox:  # the notice is that it is used
+        return None
+    return Diagnosis("scoring", "it will have no scores: only the weak sandbox is granted here",
+                     f"score it later, or stop it and set {setting} to true", setting)
+
+
 def _warmup(view: RunView) -> Diagnosis | None:
     said = next((notice for notice in view.notices if notice.setting == "training.warmup_steps"), None)
     plan = view.plan
@@ -206,10 +218,7 @@ class Shown:
     held: float
 
 
-_ORDER: dict[str, int] = {
-    kind: number
-    for number, kind in enumerate(("divergence", "memory", "overfitting", "no decrease", "warm-up", "early stopping"))
-}
+_ORDER: dict[str, int] = {kind: number for number, kind in enumerate(get_args(Kind))}
 
 
 def settled(shown: Sequence[Shown], found: Sequence[Diagnosis], now: float) -> tuple[Shown, ...]:

@@ -9,6 +9,7 @@ from textual.content import Content
 
 from core.contract.events import Memory, Score
 from core.contract.statistics import wilson_interval
+from core.contract.wording import measured_ks, samples_each, share_text
 from tui.follower import Scene
 from tui.formatting import clock_time, data_size, duration, figure, rate, small_percent
 from tui.run_view import RunView
@@ -163,28 +164,34 @@ def _setup(view: RunView) -> list[Pair]:
 
 
 def score_table(view: RunView, width: int) -> list[Content]:
-    """Total, passed, failed and pass@1 of the newest evaluation; all, training and held-out problems apart."""
-    score = view.score
-    if score is None:
+    """Total, passed, failed and pass@k of the newest evaluation; all, training and held-out problems apart.
+
+    One sample a problem has a range, several have pass@10 and pass@100 where there is room, and what "passed" means.
+    """
+    if view.score is None:
         return []
+    rows = {"all": view.score.overall, "training": view.score.train, "held-out": view.score.heldout}
     wide = width >= _WIDE_TABLE
     gap = "  " if wide else ""
-    head = f"{'':<8}{gap}{'total':>6}{gap}{'passed':>7}{gap}{'failed':>7}{gap}{'pass@1':>8}"
-    rows = [("all", score.overall), ("training", score.train), ("held-out", score.heldout)]
+    ks, each = measured_ks(rows.values()), samples_each(rows.values())
+    while len(ks) > 1 and 27 + 3 * len(gap) + len(ks) * (9 + len(gap)) > width:
+        ks.pop()
+    head = f"{'':<8}{gap}{'total':>6}{gap}{'passed':>7}{gap}{'failed':>7}"
+    head += "".join(f"{gap}{f'pass@{k}':>{8 if k == 1 else 9}}" for k in ks)
     return [
-        Content.styled(head + ("      95 % range" if wide else ""), "$text-muted"),
-        *(_score_row(name, part, gap) for name, part in rows),
+        Content.styled(head + ("      95 % range" if wide and not each else ""), "$text-muted"),
+        *(_score_row(name, part, gap, ks, ranged=wide and not each) for name, part in rows.items()),
+        *([Content.styled(f"passed: at least one of {each} samples", "$text-muted")] if each else []),
     ]
 
 
-def _score_row(name: str, score: Score, gap: str) -> Content:
+def _score_row(name: str, score: Score, gap: str, ks: Sequence[int], *, ranged: bool) -> Content:
     low, high = wilson_interval(score.passed, score.total)
-    around = f"   {low:.3f} – {high:.3f}" if gap and score.total else ""
-    share = "–" if score.pass_at_1 is None else f"{score.pass_at_1:.3f}"
+    around = f"   {low:.3f} – {high:.3f}" if ranged and score.total else ""
+    shares = "".join(f"{gap}{share_text(score.pass_at(k)):>{8 if k == 1 else 9}}" for k in ks)
     return Content.assemble(
         (f"{name:<8}", "$text-muted"), f"{gap}{score.total:>6}", (f"{gap}{score.passed:>7}", "$text-success"),
-        (f"{gap}{score.failed:>7}", "$text-error"), (f"{gap}{share:>8}", "bold"),
-        (around, "$text-muted"),
+        (f"{gap}{score.failed:>7}", "$text-error"), (shares, "bold"), (around, "$text-muted"),
     )
 
 

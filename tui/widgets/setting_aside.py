@@ -40,7 +40,7 @@ class SettingAside(Vertical):
         """The help of a setting, with what is wrong with it."""
         pane = self.query_one("#config-help", Static)
         pane.border_title = _title(setting.name)
-        pane.update(help_content(setting, form, fault.found if fault else ""))
+        pane.update(help_content(setting, form, fault))
 
     def show_figures(self, form: Form, facts: Facts, machine: Machine, close: bool) -> None:
         """What the settings imply; `close` takes fewer lines."""
