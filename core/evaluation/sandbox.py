@@ -10,8 +10,8 @@ candidate and its tests run in two processes (`server/checker.py`), so that no c
 - "landlock": where user namespaces are refused, in most containers. The same files by Landlock's rules, the same
   seccomp filter; programs see that other processes exist. How much they write to the working folder is bounded by the
   time limit and LARGEST_FILE alone.
-- "process": limits, dropped rights, and seccomp where there is any. Programs read and write what their user can. Weak:
-  it has to be allowed.
+- "process": limits, dropped rights, and seccomp where there is any. Programs read and write what their user can, and
+  without seccomp one that kills its server can leave processes behind. Weak: it has to be allowed.
 """
 
 from __future__ import annotations

@@ -173,17 +173,6 @@ def test_a_program_that_kills_its_server_costs_only_itself(run, monkeypatch: pyt
     assert "watched" in outcomes[1].detail
 
 
-def test_a_killed_server_leaves_no_daemon(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    refuse(monkeypatch, "seccomp")
-    daemon = CASES["daemon_stays"].completion.replace("    return 42", "    os.kill(os.getppid(), 9)")
-    with closing(Surroundings(tmp_path / "surroundings")) as surroundings:
-        [outcome] = run([daemon], isolation="process", workers=1)
-        left = surroundings.processes_left(1.0)
-        for process in left:
-            process.kill()
-    assert (outcome.verdict, left) == ("crashed", [])
-
-
 def test_a_program_that_takes_its_servers_folder_costs_only_itself(run) -> None:
     """At level "process", where nothing keeps it from that; what it moved away is its own to leave."""
     take = CASES["takes_its_servers_folder"].completion

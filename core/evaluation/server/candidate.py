@@ -49,6 +49,8 @@ def _tell(connection: socket.socket, answer: dict[str, Any]) -> None:
         send(connection, answer)
     except (MemoryError, ValueError):  # no room for its text, or more than a message may hold
         send(connection, _OUT_OF_MEMORY)
+    except BaseException:  # the program has broken what we need
+        _exit(1)
 
 
 class _Candidate:

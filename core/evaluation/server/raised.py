@@ -21,7 +21,7 @@ def facts_of(error: BaseException) -> dict[str, object]:
     except MemoryError:
         return {"kind": "memory"}
     except BaseException:
-        return {"kind": "raised", "name": "an exception that hides what it is", "message": "", "frames": []}
+        return {"kind": "raised", "name": _name(type(error)), "message": "it hides what it says", "frames": []}
 
 
 def _facts(error: BaseException) -> dict[str, object]:
@@ -31,7 +31,7 @@ def _facts(error: BaseException) -> dict[str, object]:
     if issubclass(kind, SystemExit):
         return {"kind": "exit"}
     frames = []
-    entry = error.__traceback__
+    entry = BaseException.__dict__["__traceback__"].__get__(error)  # past what its class says of it
     while entry is not None:
         if not entry.tb_frame.f_code.co_filename.startswith(_HERE):  # ours are not what went wrong
             frames.append(_frame(entry))
@@ -42,10 +42,15 @@ def _facts(error: BaseException) -> dict[str, object]:
     else:
         message = str(error)
     return {
-        "kind": "raised", "assertion": issubclass(kind, AssertionError), "name": kind.__name__[:LONGEST_NAME],
+        "kind": "raised", "assertion": issubclass(kind, AssertionError), "name": _name(kind),
         "message": message[:LONGEST_MESSAGE], **shortened(frames),
         "bases": [base.__name__ for base in kind.__mro__ if getattr(base, "__module__", "") == "builtins"][:MOST_BASES],
     }
+
+
+def _name(kind: type) -> str:
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return name[:LONGEST_NAME]
 
 
 def shortened(frames: list[tuple[str, int, int, str]], cut: int = 0) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections.abc import Iterable
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
           "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
@@ -17,8 +18,7 @@ def readable() -> list[str]:
     """Existing paths that programs may read and execute from, none inside another."""
     prefixes = [os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)]
     paths = [*SYSTEM, *prefixes, os.path.abspath(sys.prefix), os.path.abspath(sys.exec_prefix)]
-    found = [path for path in dict.fromkeys(paths) if path != "/" and os.path.lexists(path)]
-    return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
+    return _outermost(path for path in paths if path != "/" and os.path.lexists(path))
 
 
 def hidden() -> list[str]:
@@ -31,16 +31,25 @@ def hidden() -> list[str]:
 
 
 def around(hidden_paths: list[str]) -> tuple[list[str], list[str]]:
-    """The same as `readable` in paths beside the hidden ones; and the folders between, of which only names are seen."""
-    paths, between = readable(), []
+    """The same as `readable` in paths beside the hidden ones; and the folders between, of which only names are seen.
+
+    No path is a link: a rule for one would be a rule for what it leads to, hidden things included.
+    """
+    paths, between = _outermost(os.path.realpath(path) for path in readable()), []
     for secret in hidden_paths:
         while root := next((path for path in paths if secret == path or secret.startswith(f"{path}/")), None):
             paths.remove(root)
             if root == secret:
-                break
+                continue
             between.append(root)
-            paths += sorted(entry.path for entry in os.scandir(root))
+            paths += sorted(entry.path for entry in os.scandir(root) if not entry.is_symlink())
     return paths, between
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """Each path once, without those inside another."""
+    found = list(dict.fromkeys(paths))
+    return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
 
 
 def devices() -> list[str]:
