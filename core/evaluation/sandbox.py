@@ -19,11 +19,14 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal, get_args
 
 from core.contract.errors import SandboxError, WeakSandboxError
+from core.evaluation.server.wire import LARGEST
 from core.evaluation.server_process import ServerProcess, Task
 from core.evaluation.verdicts import Isolation, Outcome, Program, judge, lost
 
@@ -130,25 +133,26 @@ class _Pool:
         """Seconds by canonical solution, for problems whose candidates timed out."""
         self._unsure: dict[str, list[Outcome]] = {}
         """Outcomes that timed out while their canonical solution is being measured."""
+        self._too_large: list[tuple[Task, Outcome]] = []
 
     def outcomes(self, programs: Iterator[Program]) -> Iterator[Outcome | None]:
         """Keep every server at work until nothing is left."""
         fresh = (Task(program, self._timeout) for program in programs)
-        ahead = next(fresh, None)
+        ahead: deque[Task] = deque()
         while True:
+            ahead.extend(islice(fresh, self._workers - len(ahead)))
             for server in [server for server in self._servers if server.ready and server.task is None]:
                 if self._soon:
                     self._submit(server, self._soon.pop())
-                elif ahead is not None:
-                    self._submit(server, ahead)
-                    ahead = next(fresh, None)
+                elif ahead:
+                    self._submit(server, ahead.popleft())
                 elif self._alone and not self._at_work:
                     self._submit(server, self._alone.pop())
-            left = len(self._soon) + (ahead is not None) + bool(self._alone)
+            left = len(self._soon) + len(ahead) + bool(self._alone) + len(self._too_large)
             if not left and not self._at_work:
                 return
-            waiting = any(not (server.ready and server.task) for server in self._servers)
-            if left and not waiting and len(self._servers) < self._workers:
+            without_work = sum(server.task is None for server in self._servers)
+            for _ in range(min(left - without_work, self._workers - len(self._servers))):
                 self._start()
             ended: list[Outcome | None] = list(self._listen())
             yield from ended or [None]
@@ -168,6 +172,8 @@ class _Pool:
 
     def _listen(self) -> Iterator[Outcome]:
         """Outcomes that arrive within a heartbeat."""
+        while self._too_large:
+            yield from self._weigh(*self._too_large.pop())
         for key, _ in self._selector.select(HEARTBEAT):
             server: ServerProcess = key.data
             message = server.receive()
@@ -180,7 +186,7 @@ class _Pool:
                 continue
             self._drop(server)
             if task is not None and not task.last_try:
-                self._soon.append(replace(task, last_try=True))
+                self._alone.append(replace(task, last_try=True, alone=True))  # it may have been a neighbour's doing
             elif message is not None:
                 raise SandboxError(f"the sandbox failed twice on one program:\n{message.get('fault', message)}",
                                    "are disk, memory or process numbers used up on this machine?")
@@ -249,8 +255,12 @@ class _Pool:
             raise WeakSandboxError
 
     def _submit(self, server: ServerProcess, task: Task) -> None:
-        with contextlib.suppress(OSError):  # the server is gone: `_listen` finds the connection closed
-            server.submit(task, self._memory_bytes)
+        try:
+            with contextlib.suppress(OSError):  # the server is gone: `_listen` finds the connection closed
+                server.submit(task, self._memory_bytes)
+        except ValueError:
+            detail = f"the program, or its tests, are larger than {LARGEST >> 20} MB"
+            self._too_large.append((task, lost(task.program, "error", detail, 0.0, server.level)))
 
     def _drop(self, server: ServerProcess) -> int:
         self._selector.unregister(server.connection)

@@ -74,20 +74,33 @@ class ServerProcess:
             )
 
     def submit(self, task: Task, memory_bytes: int) -> None:
-        """Hand over a program; raises OSError when this server is gone."""
+        """Hand over a program.
+
+        Raises:
+            OSError: this server is gone.
+            ValueError: the program is larger than a message may be; nothing was handed over.
+        """
+        program = task.program
+        source = program.source.encode("utf-8", "surrogatepass")
+        if len(source) > wire.LARGEST:
+            raise ValueError(f"a program of {len(source)} bytes")
+        job = wire.pack({"source_bytes": len(source), "entry_point": program.entry_point,
+                         "timeout": task.timeout, "memory_bytes": memory_bytes})
+        tests = wire.pack({"tests": program.tests, "call": program.call, "entry_point": program.entry_point,
+                           "prompt": program.prompt, "line": program.line})
         self.task = task
         self._since = time.monotonic()
         self._limit = LOADED_MACHINE * task.timeout + _GRACE
-        program = task.program
-        wire.send(self.connection, {"source": program.source, "entry_point": program.entry_point,
-                                    "timeout": task.timeout, "memory_bytes": memory_bytes})
-        wire.send(self._tests, {"tests": program.tests, "call": program.call, "entry_point": program.entry_point,
-                                "prompt": program.prompt, "line": program.line})
+        self.connection.sendall(job + source)
+        self._tests.sendall(tests)
 
     def receive(self) -> dict[str, Any] | None:
         """The message that has arrived; None when the server is gone or talks nonsense."""
         try:
-            return wire.receive(self.connection)
+            message = wire.receive(self.connection)
+            for name, length in (message or {}).get("kept", {}).items():
+                message[name] = (wire.read(self.connection, length) or b"").decode("utf-8", "backslashreplace")
+            return message
         except (OSError, ValueError):
             return None
 

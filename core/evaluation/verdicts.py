@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.evaluation.server.processes import MOST_TASKS
 from core.evaluation.server.raised import FILE
 
 Isolation = Literal["namespaces", "landlock", "process"]
@@ -108,6 +109,8 @@ def _verdict(program: Program, facts: dict[str, Any], report: dict[str, Any]) ->
         return "timed out", f"after {facts['seconds']:.1f} s"
     if facts["ended_by"] == "memory":
         return "out of memory", "its processes together reached the memory limit"
+    if facts["ended_by"] == "processes":
+        return "crashed", f"it was ended for having more than {MOST_TASKS} processes and threads at once"
     if status == -signal.SIGXCPU:
         return "timed out", f"after {facts['cpu_seconds']:.1f} s of CPU time in its tests"
     if status < 0:

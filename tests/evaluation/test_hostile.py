@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import pytest
 
-from core.evaluation.sandbox import Isolation, Outcome
+from core.evaluation.sandbox import Isolation, Outcome, Program, execute
 from core.evaluation.verdicts import Verdict
 from tests.evaluation.hostile.corpus import CASES, EXPECTED, FILES, PROBLEMS
 from tests.evaluation.hostile.surroundings import Surroundings, own_state
@@ -145,6 +145,18 @@ def test_a_program_finds_nothing_of_the_one_before(run, isolation: Isolation) ->
     assert (first.verdict, second.verdict) == ("passed", "passed"), second.detail
 
 
+def test_a_program_has_nothing_of_the_one_before_in_memory(isolation: Isolation) -> None:
+    """Neither its source, which may be the solution, nor what its tests, or it, said: both quote what is expected."""
+    secret = "expected-0123456789abcdef"
+    check = f"def check(candidate):\n    print('{secret}')\n    assert candidate() == '{secret}', '{secret}'\n"
+    look = f"def answer():\n{CASES['looks_for_secrets_in_memory'].completion}"
+    solution = f"def answer():\n    print('{secret}')\n    return '{secret}'\n"
+    programs = [Program(source, check, "answer") for source in ("def answer():\n    return 1\n", look, solution, look)]
+    outcomes = [outcome for outcome in execute(programs, timeout=5.0, memory_limit_mb=256, workers=1,
+                                               isolation=isolation, allow_weak=True) if outcome]
+    assert [outcome.verdict for outcome in outcomes] == ["failed", "failed", "passed", "failed"]
+
+
 def test_environment_is_empty(run, monkeypatch: pytest.MonkeyPatch, isolation: Isolation) -> None:
     monkeypatch.setenv("SOFTTUNE_TEST_SECRET", "planted")
     look = "    import os\n    print(sorted(os.environ))\n    return 42"
@@ -171,6 +183,28 @@ def test_a_program_that_kills_its_server_costs_only_itself(run, monkeypatch: pyt
     outcomes = run([honest, kill, honest, kill, honest], isolation="process", workers=1)
     assert [outcome.verdict for outcome in outcomes] == ["passed", "crashed", "passed", "crashed", "passed"]
     assert "watched" in outcomes[1].detail
+
+
+def test_a_program_that_kills_other_servers_costs_their_programs_nothing(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are tried again when nobody is beside them."""
+    refuse(monkeypatch, "seccomp")
+    kill = """
+    import os, time
+    def children(pid): return open(f'/proc/{pid}/task/{pid}/children').read().split()
+    ours = os.getppid()
+    engine = open(f'/proc/{ours}/stat').read().rpartition(')')[2].split()[1]
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        for pid in children(engine):
+            try:
+                server = 'core/evaluation/server' in open(f'/proc/{pid}/cmdline').read()
+                if server and int(pid) != ours and children(pid): os.kill(int(pid), 9)
+            except OSError: pass
+        time.sleep(0.01)
+    return 42"""
+    honest = "    import time\n    time.sleep(0.4)\n    return 42"
+    outcomes = run([honest, kill], isolation="process", timeout=5.0)
+    assert [outcome.verdict for outcome in outcomes] == ["passed", "passed"]
 
 
 def test_a_program_that_takes_its_servers_folder_costs_only_itself(run) -> None:

@@ -198,3 +198,19 @@ def test_the_memory_of_all_processes_counts(isolation: Isolation) -> None:
     [outcome] = [o for o in execute([program], timeout=20, memory_limit_mb=256, isolation=isolation) if o]
     assert (outcome.verdict, outcome.detail) == ("out of memory", "its processes together reached the memory limit")
     assert outcome.peak_memory_mb > 256
+
+
+def test_a_program_that_starves_itself_is_not_tried_again() -> None:
+    hog = "import os\ndef f():\n    any(os.fork() == 0 for _ in range(12))\n    while True: pass\n"
+    program = Program(hog, "def check(candidate):\n    candidate()\n", "f")
+    [outcome] = [o for o in execute([program], timeout=0.5, memory_limit_mb=256, workers=1) if o]
+    assert outcome.verdict == "timed out" and not outcome.starved
+
+
+def test_a_program_too_large_to_be_sent_stops_nobody() -> None:
+    check = "def check(candidate):\n    candidate()\n"
+    fine, huge = "def f():\n    pass\n", f"def f():\n    pass\n#{' ' * (64 << 20)}\n"
+    programs = [Program(source, check, "f", key=key) for key, source in enumerate((fine, huge, fine))]
+    outcomes = {o.program.key: o for o in execute(programs, timeout=5.0, memory_limit_mb=256, workers=1) if o}
+    assert [outcomes[key].verdict for key in range(3)] == ["passed", "error", "passed"]
+    assert "64 MB" in outcomes[1].detail

@@ -31,6 +31,14 @@ def run(source: str, tests: str, prompt: str = "", timeout: float = 5.0) -> Outc
     ("calls = []\ndef f():\n    calls.append(1)\n    return len(calls)", "assert [candidate(), candidate()] == [1, 2]"),
     ("def f():\n    return f.__name__", "assert candidate.__name__ == f.__name__ == f() == 'f'"),
     ("def f(n):\n    return 1 if n == 0 else n * f(n - 1)", "assert len(str(candidate(300))) == 615"),
+    ("import sys\nsys.setrecursionlimit(9000)\ndef f(n):\n    return n and 1 + f(n - 1)",
+     "assert candidate(3000) == 3000"),
+    ("import sys\ndef g(n):\n    return n and 1 + g(n - 1)\ndef f(n):\n    if n == 1: sys.setrecursionlimit(9000)\n"
+     "    yield g(n)", "assert list(candidate(1)) == [1]\nassert list(candidate(3000)) == [3000]"),
+    ("def f(n):\n    global f\n    f = None\n    return n", "assert [candidate(1), candidate(2)] == [1, 2]"),
+    ("def f(*, x):\n    x.append(1)", "x = []\ncandidate(x=x)\nassert x == [1]"),
+    ("def f(x):\n    x['a'] += 1", "import collections\nx = collections.defaultdict(int, a=1)\ncandidate(x)\n"
+     "assert x == {'a': 2} and x['b'] == 0"),
     ("import numpy\ndef f():\n    return numpy.arange(3)", "assert list(candidate()) == [0, 1, 2]"),
 ], ids=lambda text: text.split("\n")[-1].strip()[:40])
 def test_as_in_one_process(source: str, tests: str) -> None:

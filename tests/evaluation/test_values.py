@@ -61,7 +61,8 @@ def test_nan_arrives() -> None:
 
 @pytest.mark.parametrize("value, plain", [
     (Colour.RED, 1), (Point(1, 2), (1, 2)), (defaultdict(int, a=1), {"a": 1}), (Liar("x"), "x"),
-], ids=["IntEnum", "namedtuple", "defaultdict", "str"])
+    (OrderedDict(a=1).keys(), {"a": 1}.keys()),
+], ids=["IntEnum", "namedtuple", "defaultdict", "str", "keys"])
 def test_a_subclass_arrives_as_what_it_holds(value: Any, plain: Any) -> None:
     arrived = across(value)
     assert (arrived, type(arrived)) == (plain, type(plain))
@@ -71,6 +72,13 @@ def test_numpy_arrives() -> None:
     numpy = pytest.importorskip("numpy")
     assert across(numpy.float64(0.5)) == 0.5 and across(numpy.bool_(True)) is True
     assert across(numpy.array([[1, 2]])).tolist() == [[1, 2]]
+    assert across(numpy.zeros((0, 3))).shape == (0, 3) and str(across(numpy.float64(-0.0))) == "-0.0"
+
+
+def test_what_numpy_has_no_plain_data_for_stays_and_is_not_malformed() -> None:
+    numpy = pytest.importorskip("numpy")
+    for value in (numpy.array([1, None]), numpy.array(["2020-01-01"], "M8[D]"), numpy.longdouble(1), numpy.sum):
+        assert isinstance(across(value), Opaque)
 
 
 def test_an_object_of_its_own_class_equals_nothing() -> None:
@@ -87,7 +95,7 @@ def test_iterators_stay_and_are_fetched_from() -> None:
 @pytest.mark.parametrize("data", [
     {}, {"int": 1, "tuple": []}, {"unknown": 1}, {"int": "zz"}, {"tuple": 3}, {"set": [[]]}, {"dict": [[1]]},
     {"dict": [[[], 1]]}, {"bytes": "x"}, {"range": [1, 2, 0]}, {"complex": 1}, {"decimal": "x"}, {"fraction": "1/0"},
-    {"array": [[1], "O"]}, {"array": [[1]]}, [{"opaque": []}],
+    {"array": [[1], "|O", [1]]}, {"array": [[1], "<i8", [2]]}, {"array": [[1]]}, [{"opaque": []}],
 ], ids=json.dumps)
 def test_what_no_one_encodes_is_malformed(data: Any) -> None:
     with pytest.raises(Malformed):

@@ -64,13 +64,15 @@ def server_loop(control: socket.socket, tests: socket.socket, folder: Folder, co
     wire.send(control, {"isolation": folder.level})
     while not folder.spoilt and (job := wire.receive(control)) is not None:
         try:
-            answer = Execution(job, folder, tests, confinement).run(control)
+            source = wire.read(control, job["source_bytes"])
+            if source is None:
+                return
+            Execution(job, source, folder, tests, confinement).run(control)
         except EngineGone:
             return
         except Exception:
             wire.send(control, {"fault": traceback.format_exc()})  # ours or the machine's: the engine tries it again
             return
-        wire.send(control, answer)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os import _exit, environ, getpid  # taken now: a program may replace those of the module
 from sys import getrecursionlimit, setrecursionlimit
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from values import MUTABLE, Malformed, decode, encode
 from wire import receive, send
 
 _DEPTH = getrecursionlimit()
-"""What our own code can rely on; a program may change it for itself."""
+"""What our own code can rely on; a program may change it for itself, and keeps that from call to call."""
 _OUT_OF_MEMORY: dict[str, Any] = {"raised": {"kind": "memory"}}
 
 
@@ -59,16 +59,17 @@ class _Candidate:
     def __init__(self, entry_point: str) -> None:
         self._entry_point = entry_point
         self._namespace: dict[str, Any] = {}
+        self._function: Any = None
+        self._limit = _DEPTH
         self._kept: list[Any] = []
 
     def load(self, source: str) -> dict[str, Any]:
         """Execute the source; whether the entry point is there, or what was raised."""
         try:
-            exec(compile(source, FILE, "exec", dont_inherit=True), self._namespace)
+            self._at_its_depth(exec, compile(source, FILE, "exec", dont_inherit=True), self._namespace)
         except BaseException as error:
             return _failure(error)
-        finally:
-            setrecursionlimit(_DEPTH)
+        self._function = self._namespace.get(self._entry_point)  # now: a call may give the name another meaning
         return {"loaded": self._entry_point in self._namespace}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -76,26 +77,34 @@ class _Candidate:
         try:
             if "next" in request:
                 return self._next(self._kept[request["next"]])
-            arguments = decode(request["arguments"], self._resolve)
+            arguments = [decode(value, self._resolve) for value in request["arguments"]]
             named = {key: decode(value, self._resolve) for key, value in request["named"].items()}
-            try:
-                value = self._namespace[self._entry_point](*arguments, **named)
-            finally:
-                setrecursionlimit(_DEPTH)
-            sent = request["arguments"]
-            changed = {
-                str(place): now for place, argument in enumerate(arguments)
-                if isinstance(argument, MUTABLE) and (now := encode(argument, self._keep)) != sent[place]
-            }
-            return {"value": encode(value, self._keep), "changed": changed}
+            value = self._at_its_depth(self._function, *arguments, **named)
+            changed = self._changes(enumerate(arguments), request["arguments"])
+            return {"value": encode(value, self._keep),
+                    "changed": changed | self._changes(named.items(), request["named"])}
         except BaseException as error:
             return _failure(error)
 
+    def _changes(self, arguments: Iterable[tuple[Any, Any]], sent: Any) -> dict[str, Any]:
+        """The arguments that are not as they were sent, by place or name."""
+        return {str(place): now for place, argument in arguments
+                if isinstance(argument, MUTABLE) and (now := encode(argument, self._keep)) != sent[place]}
+
     def _next(self, iterator: Iterator[Any]) -> dict[str, Any]:
         try:
-            return {"value": encode(next(iterator), self._keep), "changed": {}}
+            return {"value": encode(self._at_its_depth(next, iterator), self._keep), "changed": {}}
         except StopIteration:
             return {"exhausted": True}
+
+    def _at_its_depth(self, run: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        """Run code of the program's under the recursion limit that it has set before, and ours after it."""
+        setrecursionlimit(self._limit)
+        try:
+            return run(*arguments, **named)
+        finally:
+            self._limit = getrecursionlimit()
+            setrecursionlimit(_DEPTH)
 
     def _keep(self, value: Any) -> int:
         self._kept.append(value)
@@ -117,8 +126,8 @@ def _failure(error: BaseException) -> dict[str, Any]:
 def become_anonymous() -> None:
     """Take the server's own modules out of the program's easy reach, and give it a `__main__` of its own."""
     for name in list(sys.modules):
-        if name in ("candidate", "checker", "execution", "landlock", "namespaces", "processes", "raised", "seccomp",
-                    "streams", "system", "values", "wire"):
+        if name in ("candidate", "capture", "checker", "execution", "landlock", "namespaces", "processes", "raised",
+                    "seccomp", "streams", "system", "values", "wire"):
             del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [""]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from raised import FILE, LONGEST_MESSAGE, LONGEST_NAME, MOST_BASES, facts_of, shortened
 from streams import flush, fresh
 from values import MUTABLE, Malformed, Opaque, RemoteIterator, decode, encode, take_over
-from wire import receive, send
+from wire import LARGEST, receive, send
 
 PROOF_BYTES = 16
 READY = b"."
@@ -101,20 +101,19 @@ class _Candidate:
                 "named": {key: encode(value, _refuse) for key, value in named.items()},
             })
             for place, now in answer["changed"].items():
-                self._change(arguments, place, self._decode(now))
+                self._change({**named, **{str(at): value for at, value in enumerate(arguments)}}, place, now)
             return self._decode(answer["value"])
 
         entry_point.__name__ = entry_point.__qualname__ = name
         return entry_point
 
-    @staticmethod
-    def _change(arguments: tuple[Any, ...], place: str, now: Any) -> None:
-        if not (place.isdecimal() and int(place) < len(arguments)):
+    def _change(self, arguments: dict[str, Any], place: str, now: Any) -> None:
+        if place not in arguments:
             raise Tampered("a change to no argument")
-        argument = arguments[int(place)]
-        if not (isinstance(argument, MUTABLE) and isinstance(now, MUTABLE)):
-            raise Tampered("a change to what cannot change")
-        take_over(argument, now)
+        argument, content = arguments[place], self._decode(now)
+        if not any(isinstance(argument, kind) and isinstance(content, kind) for kind in MUTABLE):
+            raise Tampered("a change to what cannot change so")
+        take_over(argument, content)
 
     def _next(self, handle: int) -> Any:
         answer = self._ask({"next": handle})
@@ -128,7 +127,9 @@ class _Candidate:
         except OSError:
             raise Gone from None
         answer = self._receive()
-        if "exhausted" not in answer and not ("value" in answer and isinstance(answer.get("changed"), dict)):
+        if "exhausted" in answer and "next" in request:
+            return answer
+        if not ("value" in answer and isinstance(answer.get("changed"), dict)):
             raise Tampered("an answer without a value")
         return answer
 
@@ -169,7 +170,7 @@ def _exception(told: Any) -> BaseException:
     facts = _checked(told)
     if facts["kind"] == "memory":
         return MemoryError()
-    error = next(filter(None, map(_instance, facts["bases"])), None) or Ended()
+    error = next(filter(None, map(_instance, facts.pop("bases"))), None) or Ended()
     error.args = (facts["message"],)
     error.told = facts  # type: ignore[attr-defined]
     return error
@@ -193,6 +194,7 @@ def _checked(told: Any) -> dict[str, Any]:
     try:
         frames = [(str(file)[:LONGEST_NAME], int(first), int(last), str(name)[:LONGEST_NAME])
                   for file, first, last, name in told.get("frames", [])]
+        frames = [frame for frame in frames if 0 <= frame[1] <= frame[2] <= LARGEST]  # no program has more lines
         facts = {
             "kind": str(told["kind"]), "assertion": told.get("assertion") is True,
             "name": str(told.get("name", ""))[:LONGEST_NAME],
@@ -203,7 +205,7 @@ def _checked(told: Any) -> dict[str, Any]:
         if facts["kind"] not in ("raised", "memory", "exit"):
             raise ValueError(facts["kind"])
         return facts
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
         raise Tampered("an exception of no known form") from None
 
 

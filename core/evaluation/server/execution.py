@@ -18,11 +18,12 @@ import namespaces
 import privileges
 import processes
 import wire
+from capture import Capture, wipe
 from confinement import Confinement
 
 OUTPUT_BYTES = 16 << 10
 """What is kept of each of a program's output streams; the rest is read and dropped."""
-REPORT_BYTES = 64 << 10
+REPORT_BYTES = 128 << 10
 """The same for its report: more than `checker` can make one."""
 CHECKER_BYTES = 512 << 20
 """Memory that tests may take beyond what their candidate may: they hold its results once more, unpacked."""
@@ -75,7 +76,8 @@ class Execution:
     """A candidate's process and its tests' process, watched.
 
     Args:
-        job: what the engine sent: `source` and `entry_point` for the candidate, `timeout` and `memory_bytes`.
+        job: what the engine sent: `entry_point`, `timeout` and `memory_bytes`.
+        source: the candidate's, in UTF-8. Wiped when its process has it: the next one must not find it.
         folder: where the program works.
         confinement: how the two processes are shut in.
         tests: the connection over which the engine sends the tests. Only their process reads it, so that they are in
@@ -83,43 +85,45 @@ class Execution:
     """
 
     def __init__(
-        self, job: dict[str, Any], folder: Folder, tests: socket.socket, confinement: Confinement
+        self, job: dict[str, Any], source: bytearray, folder: Folder, tests: socket.socket, confinement: Confinement
     ) -> None:
         self._job = job
+        self._source = source
         self._confinement = confinement
         self._folder = folder
         self._tests = tests
         self._timeout = float(job["timeout"])
         self._memory = int(job["memory_bytes"])
-        self._kept: dict[int, bytearray] = {}
-        self._most: dict[int, int] = {}
+        self._kept: dict[str, Capture] = {}
         self._running: dict[int, tuple[int, float, int] | None] = {}
         """Wait status, CPU seconds and peak bytes by process; None while it runs."""
         self._checker = self._candidate = 0
-        self._report = -1
         self._ended_by = ""
+        self._busy = 0.0
+        """CPU seconds of all its processes when they were ended: one that starves itself is not starved."""
         self._by_itself = False
         self._peak = 0
 
-    def run(self, control: socket.socket) -> dict[str, Any]:
-        """Execute and watch; returns the facts that the engine judges. Raises EngineGone."""
+    def run(self, control: socket.socket) -> None:
+        """Execute, watch, and send the engine the facts that it judges. Raises EngineGone."""
         self._folder.make()
-        (stdout, stdout_end), (stderr, stderr_end), (self._report, report_end), (proof_end, proof) = (
+        (stdout, stdout_end), (stderr, stderr_end), (report, report_end), (proof_end, proof) = (
             os.pipe() for _ in range(4)
         )
         near, far = socket.socketpair()
-        self._most = {stdout: OUTPUT_BYTES, stderr: OUTPUT_BYTES, self._report: REPORT_BYTES}
-        self._kept = {pipe: bytearray() for pipe in self._most}
+        self._kept = {"report": Capture(report, REPORT_BYTES), "stdout": Capture(stdout, OUTPUT_BYTES),
+                      "stderr": Capture(stderr, OUTPUT_BYTES)}
         started = time.monotonic()
         try:
             self._checker = self._fork(
                 lambda: self._be_checker(stdout_end, stderr_end, near.fileno(), report_end, proof_end)
             )
             _close(near.detach(), report_end, proof_end)
-            if os.read(self._report, 1) != checker.READY:
+            if os.read(report, 1) != checker.READY:
                 raise RuntimeError("the process of the tests did not start")
             started = time.monotonic()
             self._candidate = self._fork(lambda: self._be_candidate(stdout_end, stderr_end, far.fileno()))
+            wipe(self._source)
             nonce = secrets.token_bytes(checker.PROOF_BYTES)  # made after both forks: in neither's memory
             os.write(proof, nonce)
             _close(far.detach(), stdout_end, stderr_end, proof)
@@ -128,15 +132,17 @@ class Execution:
         finally:
             seconds = time.monotonic() - started
             processes.kill_everything(self._folder.alone)
-            for pipe in self._kept:
-                os.set_blocking(pipe, False)
-                self._read(pipe)
-                os.close(pipe)
+            for kept in self._kept.values():
+                os.set_blocking(kept.pipe, False)
+                kept.read()
+                os.close(kept.pipe)
             self._folder.remove()
-        return self._facts(seconds, nonce, [bytes(self._kept[pipe]) for pipe in (self._report, stdout, stderr)])
+        wire.send(control, self._facts(seconds, nonce))
+        for kept in self._kept.values():
+            control.sendall(kept.content)
+            kept.wipe()
 
-    def _facts(self, seconds: float, nonce: bytes, kept: list[bytes]) -> dict[str, Any]:
-        report, stdout, stderr = kept
+    def _facts(self, seconds: float, nonce: bytes) -> dict[str, Any]:
         checked, ran = self._running[self._checker], self._running[self._candidate]
         assert checked is not None and ran is not None
         cpu_seconds = checked[1] + ran[1]
@@ -144,10 +150,9 @@ class Execution:
         return {
             "status": os.waitstatus_to_exitcode(checked[0]), "seconds": seconds, "cpu_seconds": cpu_seconds,
             "candidate_status": os.waitstatus_to_exitcode(ran[0]) if self._by_itself else None,
-            "ended_by": self._ended_by, "starved": late and cpu_seconds < 0.9 * self._timeout,
+            "ended_by": self._ended_by, "starved": late and max(cpu_seconds, self._busy) < 0.9 * self._timeout,
             "peak_bytes": max(self._peak, ran[2]), "nonce": nonce.hex(),
-            "report": report.decode("ascii", "replace"), "stdout": stdout.decode("utf-8", "backslashreplace"),
-            "stderr": stderr.decode("utf-8", "backslashreplace"),
+            "kept": {name: len(kept.content) for name, kept in self._kept.items()},
         }
 
     def _fork(self, become: Callable[[], NoReturn]) -> int:
@@ -174,7 +179,7 @@ class Execution:
         channel = socket.socket(fileno=_TOP)
         self._confine(self._memory)
         privileges.open_to_others(True)  # to the server, which reads how much memory it takes
-        source, entry_point = self._job["source"], self._job["entry_point"]
+        source, entry_point = self._source.decode("utf-8", "surrogatepass"), self._job["entry_point"]
         candidate.become_anonymous()
         candidate.run(source, entry_point, channel)
 
@@ -200,22 +205,23 @@ class Execution:
         self._confinement.shut_in(self._folder.path)
 
     def _watch(self, started: float, control: socket.socket) -> None:
-        """Read the pipes until the tests' process has ended, or time or memory is used up."""
+        """Read the pipes until the tests' process has ended, or time, memory or processes are used up."""
         wake, wake_end = os.pipe()
-        for end in (wake, wake_end, *self._kept):
+        captures = {kept.pipe: kept for kept in self._kept.values()}
+        for end in (wake, wake_end, *captures):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         deadline, look = started + self._timeout, started + _WATCH_SECONDS
         with selectors.DefaultSelector() as selector:
-            for pipe in (*self._kept, wake, control.fileno()):
+            for pipe in (*captures, wake, control.fileno()):
                 selector.register(pipe, selectors.EVENT_READ)
             while not self._ended(self._checker):
                 self._ended(self._candidate)
                 now = time.monotonic()
                 if now >= look:
                     look = now + _WATCH_SECONDS
-                    if self._used_up_memory():
-                        self._ended_by = "memory"
+                    self._ended_by = self._used_up()
+                    if self._ended_by:
                         break
                 if now >= deadline:
                     deadline = self._deadline(started)
@@ -227,12 +233,13 @@ class Execution:
                         raise EngineGone
                     if key.fd == wake:
                         os.read(wake, 512)
-                    elif not self._read(key.fd):
+                    elif not captures[key.fd].read():
                         selector.unregister(key.fd)
         signal.set_wakeup_fd(-1)
         os.close(wake)
         os.close(wake_end)
         if self._ended_by:
+            self._busy = sum(map(processes.cpu_seconds, processes.descendants()))
             os.kill(self._checker, signal.SIGKILL)
             self._ended(self._checker, wait=True)
 
@@ -241,16 +248,21 @@ class Execution:
         waited = sum(processes.waited_seconds(pid) for pid, end in self._running.items() if end is None)
         return started + min(self._timeout + waited, processes.LOADED_MACHINE * self._timeout)
 
-    def _used_up_memory(self) -> bool:
-        """Whether all processes of the candidate together have more memory than one of them may have."""
-        used = sum(processes.memory_bytes(pid) for pid in processes.descendants() if pid != self._checker)
+    def _used_up(self) -> str:
+        """What all processes of the candidate together have too much of: "memory" for one of them, "processes", ""."""
+        tasks = processes.descendants()
+        tasks.pop(self._checker, None)
+        if sum(tasks.values()) > processes.MOST_TASKS:
+            return "processes"
+        used = sum(map(processes.memory_bytes, tasks))
         self._peak = max(self._peak, used)
-        return used > self._memory + processes.INTERPRETER_BYTES
+        return "memory" if used > self._memory + processes.INTERPRETER_BYTES else ""
 
     def _finish_candidate(self) -> None:
         """End the candidate's process; where the connection broke it has a moment to end by itself, and say how."""
-        self._read(self._report)
-        deadline = time.monotonic() + (_MOMENT if b'"gone"' in self._kept[self._report] else 0.0)
+        report = self._kept["report"]
+        report.read()
+        deadline = time.monotonic() + (_MOMENT if b'"gone"' in report else 0.0)
         while not (over := self._ended(self._candidate)) and time.monotonic() < deadline:
             time.sleep(0.001)
         self._by_itself = over
@@ -265,19 +277,6 @@ class Execution:
             if ended:
                 self._running[pid] = (status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
         return self._running[pid] is not None
-
-    def _read(self, pipe: int) -> bool:
-        """Take what a pipe has, keep the first of it; False when its other end is closed."""
-        kept = self._kept[pipe]
-        for _ in range(16):  # not for ever: a flood must not keep us from the clock
-            try:
-                data = os.read(pipe, 1 << 16)
-            except BlockingIOError:
-                return True
-            if not data:
-                return False
-            kept += data[: self._most[pipe] - len(kept)]
-        return True
 
 
 def _close(*ends: int) -> None:

@@ -12,6 +12,8 @@ import time
 LARGEST_FILE = 64 << 20
 OPEN_FILES = 128
 PROCESSES = 64
+MOST_TASKS = 256
+"""Processes and threads of one program at once; RLIMIT_NPROC counts the whole user's, and does not hold root at all."""
 INTERPRETER_BYTES = 32 << 20
 """What a program has before it takes any memory of its own."""
 LOADED_MACHINE = 3.0
@@ -61,7 +63,8 @@ def kill_everything(alone: bool) -> None:
             if alone:
                 os.kill(-1, signal.SIGKILL)
             else:
-                _kill_children()
+                for pid in _children():
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
 
 
@@ -75,18 +78,24 @@ def _reap() -> bool:
     return True
 
 
-def _kill_children() -> None:
+
+
+def _children() -> list[int]:
+    """Process numbers of this process's children."""
     ours = os.getpid()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-            if parent == ours:
-                os.kill(int(name), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    try:
+        with open(f"/proc/{ours}/task/{ours}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without these lists: ask every process, and be too late for one in a hurry
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == ours]
+
+
+def _parent(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def cpu_seconds(pid: int) -> float:
@@ -108,18 +117,20 @@ def waited_seconds(pid: int) -> float:
         return 0.0
 
 
-def descendants() -> list[int]:
-    """Process numbers of all that this process started, and of what those started, orphans included."""
-    found: list[int] = []
-    pending = [os.getpid()]
+def descendants() -> dict[int, int]:
+    """All that this process started, and what those started, orphans included: process numbers, threads of each."""
+    found: dict[int, int] = {}
+    ours = os.getpid()
+    pending = [ours]
     while pending:
         pid = pending.pop()
         with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
+            tasks = os.listdir(f"/proc/{pid}/task")
+            found[pid] = len(tasks)
+            for task in tasks:
                 with open(f"/proc/{pid}/task/{task}/children") as file:
-                    children = [int(child) for child in file.read().split()]
-                found += children
-                pending += children
+                    pending += [int(child) for child in file.read().split()]
+    found.pop(ours, None)
     return found
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 _LARGEST_JSON_INT = 1 << 1000
 """Beyond it an integer travels in hexadecimal, which takes linear time and knows no limit of digits."""
-_VIEWS = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
-_ARRAY_TYPES = re.compile(r"[<>|=]?[biufcU?]\d*")
+_VIEWS = {type(getattr(kind(), name)()): name for kind in (dict, OrderedDict) for name in ("keys", "values", "items")}
+_ARRAY_TYPES = re.compile(r"[<>|](b1|[iu][1248]|f[248]|c8|c16|U\d+)")
 
 
 class Malformed(Exception):
@@ -64,7 +64,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
         plain = value if kind is int else int.__add__(value, 0)
         return plain if -_LARGEST_JSON_INT < plain < _LARGEST_JSON_INT else {"int": hex(plain)}
     if issubclass(kind, float):
-        return value if kind is float else float.__add__(value, 0.0)
+        return value if kind is float else float.__float__(value)
     if issubclass(kind, list):
         return [encode(item, keep) for item in list.__iter__(value)]
     if issubclass(kind, tuple):
@@ -80,7 +80,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
 
 def _encode_rare(value: Any, kind: type, keep: Callable[[Any], int]) -> Any:
     if issubclass(kind, complex):
-        plain = complex.__add__(value, 0j)
+        plain = complex.__pos__(value)
         return {"complex": [plain.real, plain.imag]}
     if issubclass(kind, bytes | bytearray):
         return {"bytes" if issubclass(kind, bytes) else "bytearray": bytes(value).hex()}
@@ -92,9 +92,9 @@ def _encode_rare(value: Any, kind: type, keep: Callable[[Any], int]) -> Any:
         return {_VIEWS[kind]: encode(list(value), keep)}
     if kind in (Opaque, RemoteIterator):
         return {"handle": value.handle}
-    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+    if kind.__module__ == "numpy" and _ARRAY_TYPES.fullmatch(getattr(getattr(value, "dtype", None), "str", "")):
         plain = encode(value.tolist(), keep)
-        return {"array": [plain, value.dtype.str]} if getattr(value, "ndim", 0) else plain
+        return {"array": [plain, value.dtype.str, value.shape]} if value.ndim else plain
     return {"iterator" if issubclass(kind, Iterator) else "opaque": [keep(value), str(kind.__name__)[:100]]}
 
 
@@ -127,16 +127,16 @@ def _decode(data: Any, resolve: Callable[[str, Any], Any]) -> Any:
     if kind in _SCALARS:
         return _SCALARS[kind](content)
     if kind == "array":
-        return _array(_decode(content[0], resolve), content[1])
+        return _array(_decode(content[0], resolve), *content[1:])
     return resolve(kind, content)
 
 
-def _array(items: Any, dtype: str) -> Any:
+def _array(items: Any, dtype: str, shape: list[int]) -> Any:
     import numpy  # only where a candidate returns one
 
     if not _ARRAY_TYPES.fullmatch(dtype):
         raise ValueError(dtype)
-    return numpy.array(items, dtype=dtype)
+    return numpy.array(items, dtype=dtype).reshape(shape)
 
 
 _CONTAINERS: dict[str, Callable[[Any], Any]] = {

@@ -1,4 +1,8 @@
-"""Messages between the engine and the server: a length of 4 bytes, then one JSON object."""
+"""Messages between the engine and the server: a length of 4 bytes, then one JSON object.
+
+A program's source, and what came out of it, follow a message as plain bytes whose number it tells: the server wipes
+them, and of a decoded message something would stay in its memory.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,15 @@ def send(connection: socket.socket, message: dict[str, Any]) -> None:
 
     Raises ValueError for more than LARGEST bytes.
     """
+    connection.sendall(pack(message))
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A message as it is sent; raises ValueError for more than LARGEST bytes."""
     data = dumps(message).encode("ascii")
     if len(data) > LARGEST:
         raise ValueError(f"a message of {len(data)} bytes")
-    connection.sendall(_LENGTH.pack(len(data)) + data)
+    return _LENGTH.pack(len(data)) + data
 
 
 def receive(connection: socket.socket) -> dict[str, Any] | None:
@@ -30,13 +39,13 @@ def receive(connection: socket.socket) -> dict[str, Any] | None:
         OSError: the connection broke, or its time-out passed.
         ValueError: what arrived is no message.
     """
-    header = _read(connection, _LENGTH.size)
+    header = read(connection, _LENGTH.size)
     if header is None:
         return None
     length = _LENGTH.unpack(header)[0]
     if length > LARGEST:
         raise ValueError(f"a message of {length} bytes")
-    data = _read(connection, length)
+    data = read(connection, length)
     if data is None:
         return None
     message = loads(data)
@@ -45,11 +54,13 @@ def receive(connection: socket.socket) -> dict[str, Any] | None:
     return message
 
 
-def _read(connection: socket.socket, length: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < length:
-        part = connection.recv(min(length - len(data), 1 << 20))
-        if not part:
+def read(connection: socket.socket, length: int) -> bytearray | None:
+    """The next bytes, which are nowhere else in this process's memory; None when the other end has closed."""
+    data = bytearray(length)
+    missing = memoryview(data)
+    while missing:
+        count = connection.recv_into(missing)
+        if not count:
             return None
-        data += part
-    return bytes(data)
+        missing = missing[count:]
+    return data
