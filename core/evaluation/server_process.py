@@ -64,8 +64,8 @@ class ServerProcess:
         self._tests, their_tests = socket.socketpair()
         for end in (self.connection, self._tests):
             end.settimeout(_GRACE)
-        # -P -s, and an environment of ours, is all that -I does, but -I would ignore the hash seed. -B: no bytecode.
-        command = [sys.executable, "-P", "-s", "-B", "-X", "utf8", str(_SERVER), level, self._folder,
+        # -P -s, and an environment of ours, is all that -I does, but -I would ignore the hash seed.
+        command = [sys.executable, "-P", "-s", "-X", "utf8", str(_SERVER), level, self._folder,
                    str(their_tests.fileno())]
         with theirs, their_tests:
             self._process = subprocess.Popen(

@@ -12,11 +12,13 @@ import traceback
 import namespaces
 import privileges
 import processes
+import streams
 import wire
 from confinement import Confinement
 from execution import EngineGone, Execution, Folder
 
 sys.path.pop(0)  # this folder: its modules are not for the programs
+sys.dont_write_bytecode = True  # from here on
 
 PRELOADED = (
     "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib",
@@ -50,6 +52,8 @@ def main(level: str, folder: str, tests: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
+    streams.prepare()
+    os.umask(0o077)
     gc.freeze()  # keep what is shared with the children shared
     try:
         server_loop(control, socket.socket(fileno=tests), Folder(level, folder), confinement)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raised import FILE, LONGEST_MESSAGE, LONGEST_NAME, MOST_BASES, facts_of, shortened
-from streams import flush, fresh
+from streams import flush
 from values import MUTABLE, Malformed, Opaque, RemoteIterator, decode, encode, take_over
 from wire import LARGEST, receive, send
 
@@ -38,7 +38,6 @@ class Ended(BaseException):
 
 def run(job: dict[str, Any], connection: socket.socket, report: int, proof: int) -> NoReturn:
     """Execute the tests; report one JSON object and end the process."""
-    outputs = fresh()
     try:
         _check(job, _Candidate(connection))
         message = b""
@@ -50,7 +49,7 @@ def run(job: dict[str, Any], connection: socket.socket, report: int, proof: int)
         message = _OUT_OF_MEMORY
     except BaseException as error:
         message = _json(_joined(error))
-    flush(outputs)
+    flush()
     os.write(report, message or b'{"kind": "returned", "proof": "%s"}' % os.read(proof, PROOF_BYTES).hex().encode())
     os._exit(0)
 

@@ -48,6 +48,7 @@ class Folder:
         self.spoilt = False
         """Whether a program did something to it for which no other program should suffer."""
         self._made = (0, 0)
+        os.environ["HOME"] = os.environ["TMPDIR"] = self.path
 
     def make(self) -> None:
         """Have it there, and empty."""
@@ -199,8 +200,6 @@ class Execution:
 
     def _confine(self, memory_bytes: int) -> None:
         os.chdir(self._folder.path)
-        os.umask(0o077)
-        os.environ["HOME"] = os.environ["TMPDIR"] = self._folder.path
         processes.set_limits(int(self._timeout) + 2, memory_bytes)
         self._confinement.shut_in(self._folder.path)
 

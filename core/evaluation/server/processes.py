@@ -40,14 +40,21 @@ def set_limits(seconds: int, memory_bytes: int) -> None:
 
 def _address_space() -> int:
     """Bytes of address space in use: a limit below it would fail every program."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
+    return int(_contents("/proc/self/statm").split()[0]) * resource.getpagesize()
 
 
 def _tasks() -> int:
     """Processes and threads on the machine: older kernels count all of a user's towards RLIMIT_NPROC."""
-    with open("/proc/loadavg") as file:
-        return int(file.read().split()[3].partition("/")[2])
+    return int(_contents("/proc/loadavg").split()[3].partition(b"/")[2])
+
+
+def _contents(path: str) -> bytes:
+    """A short file of /proc; `open` would cost a program's start three times as much."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 4096)
+    finally:
+        os.close(file)
 
 
 def kill_everything(alone: bool) -> None:
