@@ -8,14 +8,18 @@ Inside: own user, process, mount, network, IPC and host-name namespaces; a root 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 
 import privileges
 import system
 
-WORK = "/tmp"
-"""The programs' working folder inside: each gets a fresh tmpfs there, which leaves nothing behind when it goes."""
+WORK = "/work" if any(path.startswith("/tmp/") for path in system.readable()) else "/tmp"
+"""The programs' working folder inside: each gets a fresh tmpfs there, which leaves nothing behind when it goes.
+
+/tmp, unless Python itself is installed somewhere below it.
+"""
 WORK_BYTES = 64 << 20
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -68,11 +72,11 @@ def enter() -> None:
 def furnish() -> None:
     """As process 1 of the new namespaces: exchange the root for one of our own making; raises OSError."""
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    root = "/tmp"
+    root = _mount_point()
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     for path in (*system.readable(), *system.devices()):
         _show(path, root)
-    for folder in ("/proc", "/tmp", "/old"):
+    for folder in ("/proc", WORK, "/old"):
         os.makedirs(root + folder, exist_ok=True)
     os.makedirs(f"{root}/dev", exist_ok=True)
     os.symlink(WORK, f"{root}/dev/shm")  # semaphores of multiprocessing are files there
@@ -91,6 +95,16 @@ def furnish() -> None:
     unmount_work()
     with open(os.__file__, "rb"):  # a library that only the outer user may read would fail every later import
         pass
+
+
+def _mount_point() -> str:
+    """A folder to build the new root on: what was below it is out of sight then, so it is above nothing to be shown."""
+    shown = [f"{path}/" for path in (*system.readable(), *system.devices())]
+    places = [path for path in ("/tmp", "/var/tmp", "/mnt", "/run", "/dev/shm") if os.path.isdir(path)]
+    free = [path for path in places if not any(other.startswith(f"{os.path.realpath(path)}/") for other in shown)]
+    if not free:
+        raise OSError(errno.ENOENT, "no folder to build a root on: Python is installed below each of them")
+    return free[0]
 
 
 def _show(path: str, root: str) -> None:
