@@ -242,7 +242,7 @@ async def test_keys_that_come_in_one_burst_act_in_their_order(open_app: OpenApp,
 
 async def test_stopping_and_going_on_elsewhere(open_app: OpenApp, runs: Path) -> None:
     add_checkpoints(make_run(runs, count=2), "best")
-    app = open_app(workbench=("--pace", "0.12"))
+    app = open_app(workbench=("--pace", "0.25"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 2)
         await pilot.press("right_square_bracket", "g")
