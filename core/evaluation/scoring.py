@@ -168,7 +168,8 @@ def findings_of(outcome: Outcome) -> Findings:
     return {
         "result": result, "passed": outcome.passed, "verdict": outcome.verdict, "detail": outcome.detail,
         "traceback": outcome.traceback, "stdout": outcome.stdout, "stderr": outcome.stderr,
-        "seconds": outcome.seconds, "isolation": outcome.isolation,
+        "seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "peak_memory_mb": outcome.peak_memory_mb,
+        "isolation": outcome.isolation,
     }
 
 

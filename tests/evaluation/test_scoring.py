@@ -64,8 +64,9 @@ def test_events_and_results(problems: dict[str, Problem], tmp_path: Path) -> Non
     ]
     assert set(rows[2]) == {
         "task_id", "completion", "tokens", "result", "passed", "verdict", "detail", "traceback", "stdout", "stderr",
-        "seconds", "split", "sample", "isolation",
+        "seconds", "cpu_seconds", "peak_memory_mb", "split", "sample", "isolation",
     }
+    assert 5 < rows[1]["peak_memory_mb"] < 200 and rows[0]["cpu_seconds"] > 0.1
     assert rows[2]["stdout"] == "hi\n" and "line 4, in answer" in rows[2]["traceback"]
 
     final = events[-1]
