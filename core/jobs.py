@@ -41,8 +41,9 @@ from core.generation.problems import complete_problems
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.model.loading import LoadedModel, load_model
 from core.model.soft_prompt import SoftPrompt
-from core.training.loop import Trainer
-from core.training.loss import mean_loss, perplexity
+from core.training.loss import perplexity
+from core.training.member import Member
+from core.training.passes import MicroBatchPasses, mean_losses
 from core.training.setup import announce, build_trainer
 
 
@@ -53,7 +54,7 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
     Writes problems, checkpoints and evaluations into the run folder, and publishes prompts and completions.
     """
     last_file = folder.checkpoints / "last.pt"
-    trainer: Trainer | None = None
+    member: Member | None = None
     start = time.perf_counter()
     try:
         last = load_checkpoint(last_file) if resume else None
@@ -65,10 +66,12 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         loaded = yield from load(config, control)
         yield from heed(control)
         trainer = build_trainer(config, loaded, dataset, folder, control, last)
-        yield model_loaded(loaded, trainer.soft_prompt.weight)
-        yield from announce(config, dataset, trainer)
+        (member,) = trainer.members
+        yield model_loaded(loaded, member.soft_prompt.weight)
+        yield from announce(config, dataset, member)
         yield from trainer.fit()
-        if trainer.standing.best_loss is None:
+        del trainer  # and what it made of the weights: completing has its own
+        if member.standing.best_loss is None:
             raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate, and start anew")
         evaluation = None
         if config.evaluation.score_after_training:
@@ -78,13 +81,13 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
             ), config.evaluation, folder.evaluation("best") / "completions.jsonl")
         yield RunFinished(
             evaluation=evaluation,
-            best_heldout_loss=trainer.standing.best_loss, best_epoch=trainer.standing.best_epoch,
+            best_heldout_loss=member.standing.best_loss, best_epoch=member.standing.best_epoch,
             best_checkpoint=str(folder.checkpoints / "best.pt"), published=[str(BEST_PUBLISHED)],
             seconds=time.perf_counter() - start,
         )
     except StopRequested:
         checkpoint = str(last_file) if last_file.exists() else None
-        yield RunStopped(step=trainer.standing.step if trainer else 0, checkpoint=checkpoint)
+        yield RunStopped(step=member.standing.step if member else 0, checkpoint=checkpoint)
     except Exception as error:  # the run must say what it died of, whatever that is
         traceback.print_exception(error)  # into the engine's log
         again = f"; softtune train --resume {folder.run_id} goes on" if last_file.exists() else ""
@@ -140,7 +143,8 @@ def measure_heldout(
     prompt = SoftPrompt(torch.zeros(0, loaded.embedding_dim) if rows is None else rows).to(loaded.precision.device)
     examples = [example for example in encode_problems(loaded.tokenizer, problems, config) if example.target]
     if examples:
-        loss = yield from mean_loss(loaded, prompt, examples, config.training.batch_size, control)
+        passes = MicroBatchPasses(loaded, config.training.batch_size)
+        (loss,) = yield from mean_losses(passes, [prompt.weight], [examples], control)
         yield LossMeasured(checkpoint=name, problems=len(examples), loss=loss, perplexity=perplexity(loss))
 
 

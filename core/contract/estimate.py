@@ -122,12 +122,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(config: Config, shape: ModelShape, device: Device, train_problems: int) -> MemoryEstimate:
-    """Estimate the peak of training on a device.
-
-    Autograd keeps, of every token in every layer: the inputs of two norms in float32 (2 × 4 × H bytes), and in the
-    arithmetic's type queries, keys, values and the attention's output (4 × H) and the gate, its activation and the
-    other branch of the MLP (3 × intermediate). Frozen matrices keep nothing.
-    """
+    """Estimate the peak of training on a device."""
     weight, arithmetic = _type_bytes(config, device)
     virtual = config.soft_prompts.num_virtual_tokens
     text = math.ceil(len(config.inference.text_prompt) / CHARACTERS_PER_TOKEN)
@@ -136,20 +131,33 @@ def estimate_memory(config: Config, shape: ModelShape, device: Device, train_pro
         longest = min(longest, virtual + text + LONGEST_PROBLEM)
     rows = min(config.training.batch_size, train_problems)
     tokens = rows * longest
-    kept = shape.layers * (2 * 4 * shape.hidden + arithmetic * (4 * shape.hidden + 3 * shape.intermediate))
     supervised = rows * min(LONGEST_SOLUTION, longest)
-    score = 2 * arithmetic + 12 if arithmetic < 4 else 16  # logits, a float32 copy, log-softmax, and their gradients
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     return MemoryEstimate(
         weights=shape.parameters * weight,
-        activations=tokens * kept,
-        scores=supervised * shape.vocabulary * score,
+        activations=tokens * activation_bytes(shape, arithmetic),
+        scores=supervised * score_bytes(shape, arithmetic),
         soft_prompt=4 * 4 * virtual * shape.hidden,
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,
         completing=config.inference.batch_size * finished * shape.cached_values * arithmetic,
         weight_bytes=weight,
         tokens=tokens,
     )
+
+
+def activation_bytes(shape: ModelShape, arithmetic: int) -> int:
+    """Bytes that autograd keeps of one token, in numbers of `arithmetic` bytes.
+
+    In every layer: the inputs of two norms in float32 (2 × 4 × H bytes), and in the arithmetic's type queries, keys,
+    values and the attention's output (4 × H) and the gate, its activation and the other branch of the MLP
+    (3 × intermediate). Frozen matrices keep nothing.
+    """
+    return shape.layers * (2 * 4 * shape.hidden + arithmetic * (4 * shape.hidden + 3 * shape.intermediate))
+
+
+def score_bytes(shape: ModelShape, arithmetic: int) -> int:
+    """Bytes of the output scores of one supervised token: logits, a float32 copy, log-softmax, and their gradients."""
+    return shape.vocabulary * (2 * arithmetic + 12 if arithmetic < 4 else 16)
 
 
 def _type_bytes(config: Config, device: Device) -> tuple[int, int]:

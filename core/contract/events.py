@@ -30,6 +30,12 @@ class EventBase(BaseModel):
     time: float = Field(default_factory=clock.time, description="seconds since the epoch")
 
 
+class MemberEvent(EventBase):
+    """An event of one soft prompt among those that train together; alone, its number is 0."""
+
+    member: int = 0
+
+
 class Memory(BaseModel):
     """Bytes in use. On a GPU: torch's allocator and the device; on a CPU: the engine process and the machine."""
 
@@ -158,7 +164,7 @@ class Progress(EventBase):
     detail: str = ""
 
 
-class StepCompleted(EventBase):
+class StepCompleted(MemberEvent):
     """One optimizer step."""
 
     type: Literal["StepCompleted"] = "StepCompleted"
@@ -177,7 +183,7 @@ class StepCompleted(EventBase):
     memory: Memory
 
 
-class EpochCompleted(EventBase):
+class EpochCompleted(MemberEvent):
     """One pass over the training problems."""
 
     type: Literal["EpochCompleted"] = "EpochCompleted"
@@ -188,7 +194,7 @@ class EpochCompleted(EventBase):
     seconds: float
 
 
-class ValidationCompleted(EventBase):
+class ValidationCompleted(MemberEvent):
     """Loss on the held-out problems. Epoch 0 is the untrained prompt."""
 
     type: Literal["ValidationCompleted"] = "ValidationCompleted"
@@ -212,7 +218,7 @@ class LossMeasured(EventBase):
     perplexity: float
 
 
-class CheckpointSaved(EventBase):
+class CheckpointSaved(MemberEvent):
     """A checkpoint is whole on disk."""
 
     type: Literal["CheckpointSaved"] = "CheckpointSaved"
@@ -224,7 +230,7 @@ class CheckpointSaved(EventBase):
     """Copies under soft_prompts/."""
 
 
-class Notice(EventBase):
+class Notice(MemberEvent):
     """A thing the user should know, with a remedy."""
 
     type: Literal["Notice"] = "Notice"

@@ -8,8 +8,8 @@ apart, because at inference the prompt stands alone.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,10 +19,6 @@ from core.data.humaneval import Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
-"""Label of a position without supervision, as torch's cross_entropy has it."""
-
 
 @dataclass(frozen=True)
 class Example:
@@ -42,27 +38,40 @@ class Example:
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """Rows of one forward pass, padded on the right.
+class Row:
+    """One sequence of a pass: which of the pass's soft prompts it stands behind, and what its tokens weigh."""
 
-    `before` [B, N] stands before P, `after` [B, T] behind it; `labels` [B, T] has, at each position of `after`, the
-    token that comes next, or IGNORED. Padding is at the end of `after` alone, so that under a causal mask no real
-    position sees it.
+    example: Example
+    prompt: int = 0
+    weight: float = 1.0
+    """Factor of its supervised tokens' loss in that prompt's loss."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """B rows of one forward pass, padded on the right, with N supervised tokens among them.
+
+    Padding is at the end of `after` alone, so that under a causal mask no real position sees it.
     """
 
     before: torch.Tensor
+    """[B, L]: tokens before P."""
     after: torch.Tensor
-    labels: torch.Tensor
-    supervised: int
-    """Number of labels that count."""
-    tokens: int
-    """Real tokens, virtual ones not included."""
+    """[B, T]: tokens behind P."""
+    rows: torch.Tensor
+    """[N]: the row of each supervised token."""
+    places: torch.Tensor
+    """[N]: the place in `after` of the token before it, whose output predicts it."""
+    targets: torch.Tensor
+    """[N]: the supervised tokens themselves."""
+    weights: torch.Tensor
+    """[N]: the factors of their losses."""
+    prompts: torch.Tensor
+    """[B]: which soft prompt each row stands behind."""
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same rows on another device."""
-        return MicroBatch(
-            self.before.to(device), self.after.to(device), self.labels.to(device), self.supervised, self.tokens
-        )
+        """The same rows on another device, without waiting for it."""
+        return MicroBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -102,21 +111,35 @@ def encode_problems(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Probl
     return examples
 
 
-def collate(examples: Sequence[Example], pad: int) -> MicroBatch:
-    """Stack examples into one micro-batch; `pad` is any token id."""
-    rows = [[*example.context, *example.target] for example in examples]
-    width = max(len(row) for row in rows)
-    after = torch.full((len(rows), width), pad, dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    for index, (example, row) in enumerate(zip(examples, rows, strict=True)):
-        after[index, : len(row)] = torch.tensor(row)
-        first = len(example.context)
-        # The position before a token predicts it: the last one of the context predicts the first of the target. With an
-        # empty context that would be P's last row, which `after` does not hold; problems always have a prompt.
-        labels[index, first - 1 : len(row) - 1] = torch.tensor(example.target)
-    before = torch.tensor([example.before for example in examples], dtype=torch.long)
-    supervised = sum(len(example.target) for example in examples)
-    return MicroBatch(before, after, labels, supervised, sum(example.tokens for example in examples))
+def collate(rows: Sequence[Row], pad: int) -> MicroBatch:
+    """Stack rows into one micro-batch; `pad` is any token id."""
+    examples = [row.example for row in rows]
+    sequences = [[*example.context, *example.target] for example in examples]
+    width = max(map(len, sequences))
+    counts = torch.tensor([len(example.target) for example in examples])
+    # The token before each supervised one predicts it. With an empty context that would be P's last row, which `after`
+    # does not hold; problems always have a prompt.
+    places = [range(len(example.context) - 1, len(example.context) - 1 + len(example.target)) for example in examples]
+    return MicroBatch(
+        before=torch.tensor([example.before for example in examples], dtype=torch.long),
+        after=torch.tensor([sequence + [pad] * (width - len(sequence)) for sequence in sequences]),
+        rows=torch.arange(len(rows)).repeat_interleave(counts),
+        places=torch.tensor([place for row in places for place in row]),
+        targets=torch.tensor([token for example in examples for token in example.target]),
+        weights=torch.tensor([row.weight for row in rows]).repeat_interleave(counts),
+        prompts=torch.tensor([row.prompt for row in rows]),
+    )
+
+
+def rows_of(examples: Sequence[Example], prompt: int = 0, scale: float = 1.0) -> list[Row]:
+    """Rows whose weighted losses add up to `scale` times the mean over all supervised tokens of `examples`."""
+    weight = scale / supervised_tokens(examples)
+    return [Row(example, prompt, weight) for example in examples]
+
+
+def supervised_tokens(examples: Iterable[Example]) -> int:
+    """Number of tokens that count in the loss."""
+    return sum(len(example.target) for example in examples)
 
 
 def epoch_order(examples: Sequence[Example], epoch: int, seed: int) -> list[Example]:
@@ -132,13 +155,9 @@ def effective_batches(order: Sequence[Example], effective_batch: int) -> Iterato
         yield order[start : start + effective_batch]
 
 
-def micro_batches(examples: Sequence[Example], batch_size: int, pad: int) -> list[MicroBatch]:
-    """Cut the examples of one step into micro-batches of similar lengths, which wastes least on padding.
-
-    The gradient is that of the mean over all supervised tokens of the step, so the grouping does not change it.
-    """
-    by_length = sorted(examples, key=lambda example: (example.tokens, example.task_id))
-    return [collate(by_length[start : start + batch_size], pad) for start in range(0, len(by_length), batch_size)]
+def by_length(rows: Iterable[Row]) -> list[Row]:
+    """Rows in the order that wastes least on padding when it is cut into batches; the same for the same rows."""
+    return sorted(rows, key=lambda row: (row.example.tokens, row.example.task_id, row.prompt))
 
 
 def pad_token(tokenizer: Any) -> int:

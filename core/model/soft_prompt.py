@@ -31,14 +31,19 @@ class SoftPrompt(nn.Module):
         """V."""
         return self.weight.shape[0]
 
-    def embed(self, embedding: nn.Module, batch: MicroBatch) -> torch.Tensor:
-        """Embedded input [B, N + V + T, H] in the model's type: what stands before P, P, what stands behind it."""
-        after = embedding(batch.after)
-        rows = self.weight.to(after.dtype).expand(len(after), -1, -1)
-        parts = [rows, after]
-        if batch.before.shape[1]:
-            parts.insert(0, embedding(batch.before))
-        return torch.cat(parts, dim=1)
+
+def embed(embedding: nn.Module, prompts: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Embedded input [B, L + V + T, H] in the model's type: what stands before P, P, what stands behind it.
+
+    Args:
+        prompts: [K, V, H], of which each row of the batch has its own.
+    """
+    after = embedding(batch.after)
+    chosen = prompts.expand(len(after), -1, -1) if len(prompts) == 1 else prompts.index_select(0, batch.prompts)
+    parts = [chosen.to(after.dtype), after]
+    if batch.before.shape[1]:
+        parts.insert(0, embedding(batch.before))
+    return torch.cat(parts, dim=1)
 
 
 def initial_rows(
@@ -78,15 +83,18 @@ def common_token_ids(tokenizer: PreTrainedTokenizerBase, count: int = COMMON_TOK
 
 
 @contextlib.contextmanager
-def head_at(model: PreTrainedModel, supervised: torch.Tensor) -> Iterator[None]:
-    """Within the block the output head sees only positions where `supervised` [B, T] is true: its input is [1, N, H].
+def head_at(model: PreTrainedModel, where: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Within the block the output head sees only some of the positions [B, T]: its input is [1, N, H].
 
     A hook on the head, not a call of it, so that whatever a model does to its logits afterwards is still done.
+
+    Args:
+        where: true there, of shape [B, T], or the rows [N] and their positions [N].
     """
     head = model.get_output_embeddings()
 
     def gather(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0][supervised].unsqueeze(0), *inputs[1:])
+        return (inputs[0][where].unsqueeze(0), *inputs[1:])
 
     handle = head.register_forward_pre_hook(gather)
     try:

@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
+from torch import nn
+from torch.nn.functional import cross_entropy
 
-from core.contract.control import ControlInbox, heed
-from core.contract.events import Event, Progress
-from core.data.batches import IGNORED, Example, MicroBatch, micro_batches, pad_token
-from core.model.loading import LoadedModel
-from core.model.soft_prompt import SoftPrompt, head_at
+from core.data.batches import MicroBatch
+from core.model.soft_prompt import embed, head_at
+from core.training.profile import Section, untimed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def summed_loss(model: PreTrainedModel, soft_prompt: SoftPrompt, batch: MicroBatch) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the supervised tokens of one micro-batch: a float32 scalar.
+def prompt_losses(
+    model: PreTrainedModel, prompts: torch.Tensor, batch: MicroBatch, section: Section = untimed
+) -> torch.Tensor:
+    """Weighted cross-entropy in nats of the supervised tokens behind each of `prompts` [K, V, H]: [K], float32.
 
     Hidden states are gathered before the output head, so logits are [N, vocabulary] for N supervised tokens only.
     Rows are padded on the right and attention is causal, so no mask is needed, and positions count from 0.
     """
-    embedded = soft_prompt.embed(model.get_input_embeddings(), batch)
-    supervised = torch.zeros(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
-    counts = batch.labels != IGNORED
-    supervised[:, -counts.shape[1] :] = counts
-    with head_at(model, supervised):
-        logits = model(inputs_embeds=embedded, use_cache=False).logits.squeeze(0)
-    return functional.cross_entropy(logits.float(), batch.labels[counts], reduction="sum")
-
-
-def mean_loss(
-    loaded: LoadedModel, soft_prompt: SoftPrompt, examples: Sequence[Example], batch_size: int, control: ControlInbox
-) -> Generator[Event, None, float]:
-    """Mean cross-entropy in nats over all supervised tokens of `examples`, without gradient; tells its progress."""
-    loss_sum, supervised, done = 0.0, 0, 0
-    for batch in micro_batches(examples, batch_size, pad_token(loaded.tokenizer)):
-        yield from heed(control)
-        with torch.no_grad(), loaded.precision.autocasting():
-            loss_sum += summed_loss(loaded.model, soft_prompt, batch.to(loaded.precision.device)).item()
-        supervised += batch.supervised
-        done += len(batch.after)
-        yield Progress(stage="validating", done=done, total=len(examples), unit="problems")
-    return loss_sum / supervised
+    with section("forward"):
+        embedded = embed(model.get_input_embeddings(), prompts, batch)
+        places = embedded.shape[1] - batch.after.shape[1] + batch.places
+        with head_at(model, (batch.rows, places)), _timed(model.get_output_embeddings(), section):
+            logits = model(inputs_embeds=embedded, use_cache=False).logits.squeeze(0)
+    with section("head"):
+        losses = cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights
+        if len(prompts) == 1:
+            return losses.sum(0, keepdim=True)
+        return losses.new_zeros(len(prompts)).index_add(0, batch.prompts[batch.rows], losses)
 
 
 def perplexity(loss: float) -> float:
     """exp(mean token loss); infinite where that overflows a float."""
     return math.exp(loss) if loss < 700 else math.inf
+
+
+@contextlib.contextmanager
+def _timed(head: nn.Module, section: Section) -> Iterator[None]:
+    """Within the block the output head is a section of its own."""
+    if section is untimed:
+        yield
+        return
+    with contextlib.ExitStack() as opened:
+        before = head.register_forward_pre_hook(lambda *_: opened.enter_context(section("head")) and None)
+        after = head.register_forward_hook(lambda *_: opened.close())
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()

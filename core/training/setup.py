@@ -19,13 +19,16 @@ from core.model.loading import LoadedModel
 from core.model.soft_prompt import SoftPrompt, initial_rows
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
+from core.training.member import Member
+from core.training.passes import MicroBatchPasses, Passes
+from core.training.rows.fit import row_passes
 
 
 def build_trainer(
     config: Config, loaded: LoadedModel, dataset: Dataset, folder: RunFolder, control: ControlInbox,
     last: Checkpoint | None,
 ) -> Trainer:
-    """A trainer with a fresh soft prompt, or with all that `last` (a run's last.pt) had.
+    """A trainer of one fresh soft prompt, or of one with all that `last` (a run's last.pt) had.
 
     Raises:
         DataError: no solution has room within `dataset.max_length`.
@@ -48,17 +51,23 @@ def build_trainer(
                         "raise dataset.max_length")
     plan = plan_training(config, len(sides[0]), len(sides[1]))
     writer = CheckpointWriter(folder, config, dataset.split)
-    trainer = Trainer(loaded, soft_prompt, *sides, config, plan, writer, control)
+    member = Member(soft_prompt, *sides, config, plan, writer, loaded.precision)
     if last is not None:
         if last.training is None:
             raise CheckpointError(f"{folder.checkpoints}/last.pt has no optimizer state", "start a new run")
-        trainer.restore(last.training)
-    return trainer
+        member.restore(last.training)
+    passes = choose_passes(loaded, config.training.batch_size)
+    return Trainer([member], passes, loaded.precision.device, control)
 
 
-def announce(config: Config, dataset: Dataset, trainer: Trainer) -> Iterator[Event]:
+def choose_passes(loaded: LoadedModel, batch_size: int) -> Passes:
+    """The fastest passes that this machine and model allow, with `batch_size` rows at a time for each soft prompt."""
+    return row_passes(loaded, batch_size) or MicroBatchPasses(loaded, batch_size)
+
+
+def announce(config: Config, dataset: Dataset, member: Member) -> Iterator[Event]:
     """The schedule that is really used, and what of the settings could not be taken literally."""
-    plan = trainer.plan
+    plan = member.plan
     yield TrainingPlanned(
         train_problems=plan.train_problems, heldout_problems=plan.heldout_problems,
         effective_batch=plan.effective_batch, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps,
@@ -70,7 +79,7 @@ def announce(config: Config, dataset: Dataset, trainer: Trainer) -> Iterator[Eve
     if config.hardware.num_workers:
         yield Notice(level="info", setting="hardware.num_workers", remedy="set it to 0",
                      what="batches are tokenized once and stay in memory; no worker process is started")
-    used = {example.task_id: example for example in (*trainer.train, *trainer.heldout)}
+    used = {example.task_id: example for example in (*member.train, *member.heldout)}
     cut = [task for task, example in used.items() if example.cut]
     dropped = [problem.task_id for problem in dataset.selected if problem.task_id not in used]
     for tasks, what in ((cut, "lose the end of their solution"), (dropped, "have no room for a solution; left out")):

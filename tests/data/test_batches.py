@@ -5,13 +5,14 @@ from typing import Any
 from core.contract.config import Config
 from core.contract.config_file import parse_config
 from core.data.batches import (
-    IGNORED,
+    Row,
+    by_length,
     collate,
     effective_batches,
     encode_problems,
     epoch_order,
-    micro_batches,
     pad_token,
+    rows_of,
 )
 from core.data.humaneval import load_problems
 
@@ -43,15 +44,28 @@ def test_a_long_sequence_loses_the_end_of_its_solution(tiny_tokenizer: Any) -> N
     assert gone.target == () and gone.context == whole.context
 
 
-def test_labels_are_the_next_tokens_of_the_solution_alone(tiny_tokenizer: Any) -> None:
+def test_supervised_are_the_tokens_of_the_solution_alone_each_by_the_one_before_it(tiny_tokenizer: Any) -> None:
     examples = encode_problems(tiny_tokenizer, PROBLEMS, Config())[:3]
-    batch = collate(examples, pad_token(tiny_tokenizer))
-    assert batch.supervised == int((batch.labels != IGNORED).sum()) == sum(len(e.target) for e in examples)
-    for row, labels, example in zip(batch.after, batch.labels, examples, strict=True):
-        assert tuple(labels[labels != IGNORED].tolist()) == example.target
-        positions = (labels != IGNORED).nonzero().flatten()
-        assert positions[0] == len(example.context) - 1
-        assert (row[positions[:-1] + 1] == labels[positions[:-1]]).all()
+    batch = collate([Row(example, number, 0.5 + number) for number, example in enumerate(examples)],
+                    pad_token(tiny_tokenizer))
+    assert batch.prompts.tolist() == [0, 1, 2]
+    for number, example in enumerate(examples):
+        mine = batch.rows == number
+        assert tuple(batch.targets[mine].tolist()) == example.target
+        assert set(batch.weights[mine].tolist()) == {0.5 + number}
+        places = batch.places[mine]
+        assert places[0] == len(example.context) - 1 and (places.diff() == 1).all()
+        assert (batch.after[number, places[:-1] + 1] == batch.targets[mine][:-1]).all()
+        assert tuple(batch.after[number, : example.tokens].tolist()) == (*example.context, *example.target)
+
+
+def test_weights_make_a_mean_over_all_supervised_tokens(tiny_tokenizer: Any) -> None:
+    examples = encode_problems(tiny_tokenizer, PROBLEMS, Config())[:5]
+    rows = rows_of(examples, 2, scale=8.0)
+    assert {row.prompt for row in rows} == {2}
+    assert abs(sum(row.weight * len(row.example.target) for row in rows) - 8.0) < 1e-9
+    lengths = [row.example.tokens for row in by_length(rows)]
+    assert lengths == sorted(lengths)
 
 
 def test_an_epoch_holds_every_problem_once_in_an_order_of_seed_and_epoch(tiny_tokenizer: Any) -> None:
@@ -60,6 +74,4 @@ def test_an_epoch_holds_every_problem_once_in_an_order_of_seed_and_epoch(tiny_to
     assert first == epoch_order(examples, 1, 42) != epoch_order(examples, 2, 42)
     steps = list(effective_batches(first, 8))
     assert [len(step) for step in steps] == [8, 8, 4]
-    rows = [row for step in steps for batch in micro_batches(step, 3, 0) for row in batch.after]
-    assert len(rows) == len(PROBLEMS)
-    assert sum(len(b.after) for b in micro_batches(steps[0], 3, 0)) == 8
+    assert sorted(e.task_id for step in steps for e in step) == sorted(e.task_id for e in examples)

@@ -20,6 +20,8 @@ from core.model.memory import measure_memory
 from core.model.soft_prompt import SoftPrompt
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
+from core.training.member import Member
+from core.training.setup import choose_passes
 
 pytestmark = pytest.mark.gpu
 
@@ -40,18 +42,19 @@ def examples(count: int) -> list[Example]:
     return rows
 
 
-def train(model: Any, tokenizer: Any, precision: Precision, folder: Path) -> tuple[Trainer, list[Event]]:
+def train(model: Any, tokenizer: Any, precision: Precision, folder: Path) -> tuple[Member, list[Event]]:
     config = parse_config(SETTINGS)
     model = copy.deepcopy(model).to(precision.device, precision.weights)
     loaded = LoadedModel(model, tokenizer, precision, "tiny", 0.0)
     rows = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)) * 0.2
     data = examples(40)
     writer = CheckpointWriter(create_run(config, "gpu", folder), config, Split(train=[], heldout=[]))
-    trainer = Trainer(
-        loaded, SoftPrompt(rows).to(precision.device), data[:32], data[32:], config, plan_training(config, 32, 8),
-        writer, ControlInbox(),
+    member = Member(
+        SoftPrompt(rows).to(precision.device), data[:32], data[32:], config, plan_training(config, 32, 8), writer,
+        precision,
     )
-    return trainer, list(trainer.fit())
+    trainer = Trainer([member], choose_passes(loaded, config.training.batch_size), precision.device, ControlInbox())
+    return member, list(trainer.fit())
 
 
 def curve(events: list[Event]) -> list[float]:
@@ -77,15 +80,15 @@ def test_training_agrees_with_the_cpu(
     weights: torch.dtype, autocast: torch.dtype | None, tolerance: float, device: torch.device, cpu_curve: list[float],
     tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path,
 ) -> None:
-    trainer, events = train(tiny_model, tiny_tokenizer, Precision(device, weights, autocast), tmp_path)
+    member, events = train(tiny_model, tiny_tokenizer, Precision(device, weights, autocast), tmp_path)
     losses = curve(events)
     worst = max(abs(a - b) / b for a, b in zip(losses, cpu_curve, strict=True))
     print(f"{weights} weights, autocast {autocast}: largest relative difference of a loss from the CPU {worst:.2e}")
     assert worst < tolerance
     assert losses[-1] < losses[0]
-    assert trainer.soft_prompt.weight.dtype == torch.float32
-    assert trainer.optimizer.state[trainer.soft_prompt.weight]["exp_avg"].dtype == torch.float32
-    assert trainer.scaler.is_enabled() == (autocast == torch.float16)
+    assert member.soft_prompt.weight.dtype == torch.float32
+    assert member.optimizer.state[member.soft_prompt.weight]["exp_avg"].dtype == torch.float32
+    assert member.scaler.is_enabled() == (autocast == torch.float16)
 
 
 def test_the_memory_figures_are_those_of_the_device(device: torch.device) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from core.contract.config import Config
-from core.data.batches import collate, encode_problems
+from core.data.batches import Row, collate, encode_problems
 from core.data.humaneval import load_problems
-from core.model.soft_prompt import SoftPrompt, common_token_ids, head_at, initial_rows
+from core.model.soft_prompt import common_token_ids, embed, head_at, initial_rows
 
 
 def test_vocabulary_rows_are_common_real_tokens(tiny_model: Any, tiny_tokenizer: Any) -> None:
@@ -40,10 +40,13 @@ def test_common_tokens_are_counted_from_the_commonest(tiny_tokenizer: Any) -> No
 def test_no_padding_stands_between_the_prompt_and_the_text(tiny_model: Any, tiny_tokenizer: Any) -> None:
     embedding = tiny_model.get_input_embeddings()
     examples = encode_problems(tiny_tokenizer, load_problems().problems[:4], Config())
-    prompt = SoftPrompt(torch.randn(7, 64))
-    embedded = prompt.embed(embedding, collate(examples, 0))
-    for row, example in zip(embedded, examples, strict=True):
-        assert torch.equal(row[:7], prompt.weight)
+    prompts = torch.randn(2, 7, 64)
+    rows = [Row(example, prompt=number % 2) for number, example in enumerate(examples)]
+    embedded = embed(embedding, prompts, collate(rows, 0))
+    alone = embed(embedding, prompts[:1], collate(rows[:1], 0))
+    assert torch.equal(alone[0], embedded[0, : alone.shape[1]])
+    for number, (row, example) in enumerate(zip(embedded, examples, strict=True)):
+        assert torch.equal(row[:7], prompts[number % 2])
         assert torch.equal(row[7 : 7 + len(example.context)], embedding(torch.tensor(example.context)))
 
 
@@ -52,8 +55,9 @@ def test_the_head_sees_supervised_positions_only(tiny_model: Any) -> None:
     supervised = torch.zeros(2, 6, dtype=torch.bool)
     supervised[0, 2], supervised[1, 4] = True, True
     everything = tiny_model(input_ids=ids).logits
-    with head_at(tiny_model, supervised):
-        few = tiny_model(input_ids=ids).logits
-    assert few.shape == (1, 2, 512)
-    assert torch.allclose(few[0], everything[supervised], atol=1e-6)
+    for where in (supervised, (torch.tensor([0, 1]), torch.tensor([2, 4]))):
+        with head_at(tiny_model, where):
+            few = tiny_model(input_ids=ids).logits
+        assert few.shape == (1, 2, 512)
+        assert torch.allclose(few[0], everything[supervised], atol=1e-6)
     assert tiny_model(input_ids=ids).logits.shape == (2, 6, 512)  # and the hook is gone

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core.contract.config import Config
 from core.contract.config_file import load_config
 from core.contract.control import ControlInbox
 from core.contract.runs import RunFolder, create_run
 from core.data.dataset import prepare_dataset
-from core.model.loading import LoadedModel, choose_precision
+from core.model.loading import LoadedModel, Precision
 from core.training.loop import Trainer
 from core.training.setup import build_trainer
 
@@ -23,7 +24,13 @@ MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture
-def make_trainer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
+def loaded(tiny_model: Any, tiny_tokenizer: Any) -> LoadedModel:
+    """The tiny model on the CPU, in float32."""
+    return LoadedModel(tiny_model, tiny_tokenizer, Precision(torch.device("cpu"), torch.float32, None), "tiny", 0.0)
+
+
+@pytest.fixture
+def make_trainer(loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
     """make_trainer("training.batch_size=2", …, folder=None, last=None): a trainer in a new run, or going on."""
     monkeypatch.chdir(tmp_path)
 
@@ -32,7 +39,6 @@ def make_trainer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypat
         return _build(config, folder or create_run(config, "test"), last)
 
     def _build(config: Config, folder: RunFolder, last: Any) -> Trainer:
-        loaded = LoadedModel(tiny_model, tiny_tokenizer, choose_precision(config), "tiny", 0.0)
         control = ControlInbox(folder.control_file)
         return build_trainer(config, loaded, prepare_dataset(config, folder), folder, control, last)
 

@@ -2,93 +2,144 @@
 
 import copy
 import itertools
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import nn
 
 from core.contract.events import StepCompleted, ValidationCompleted
-from core.data.batches import IGNORED, collate, micro_batches
-from core.training.loss import perplexity, summed_loss
+from core.data.batches import Row, rows_of
+from core.model.loading import LoadedModel
+from core.training.loss import perplexity
+from core.training.passes import MicroBatchPasses, Passes, Pieces
+from core.training.rows.passes import RowPasses
 from core.training.schedule import learning_rate_factor
 from tests.training.conftest import MakeTrainer
 
-
-def gradient_of_first_step(trainer: Any, batch_size: int, count: int) -> torch.Tensor:
-    batches = micro_batches(trainer.train[:count], batch_size, trainer.pad)
-    supervised = sum(batch.supervised for batch in batches)
-    trainer.optimizer.zero_grad()
-    for batch in batches:
-        trainer.backward(batch, supervised)
-    return trainer.soft_prompt.weight.grad.clone()
+Way = Callable[[LoadedModel, int], Passes]
+BOTH = pytest.mark.parametrize("way", [MicroBatchPasses, RowPasses])
 
 
-def test_the_gradient_does_not_depend_on_how_the_effective_batch_is_cut(make_trainer: MakeTrainer) -> None:
+def run(pieces: Pieces) -> torch.Tensor:
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def gradient(passes: Passes, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
+    """The losses, and each prompt's gradient."""
+    losses = run(passes.gradient(prompts, rows))
+    return losses, *(prompt.grad.clone() for prompt in prompts if prompt.grad is not None)
+
+
+@BOTH
+def test_the_gradient_does_not_depend_on_how_the_effective_batch_is_cut(
+    way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
+) -> None:
     trainer = make_trainer()
-    whole = gradient_of_first_step(trainer, 16, 16)
+    prompt, rows = trainer.members[0].soft_prompt.weight, rows_of(trainer.members[0].train[:16])
+    _, whole = gradient(MicroBatchPasses(loaded, 16), [prompt], rows)
     assert whole.norm() > 1e-3
     for size in (1, 3, 4, 5):
-        assert (gradient_of_first_step(trainer, size, 16) - whole).abs().max() < 1e-6
+        _, found = gradient(way(loaded, size), [prompt], rows)
+        assert (found - whole).abs().max() < 1e-6
 
 
-def test_the_gradient_is_that_of_the_mean_over_all_supervised_tokens(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    model, prompt = trainer.loaded.model, trainer.soft_prompt
+@BOTH
+@pytest.mark.parametrize("text", ["", "# Python"])
+def test_loss_and_gradient_are_those_of_the_mean_over_all_supervised_tokens(
+    text: str, way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
+) -> None:
+    trainer = make_trainer(f"inference.text_prompt={text!r}", "inference.text_prompt_position=before_soft")
+    model, prompt = loaded.model, trainer.members[0].soft_prompt.weight
     total, tokens = torch.zeros(()), 0
-    for example in trainer.train[:4]:  # one row at a time, straight from the definition
-        ids = torch.tensor([[*example.context, *example.target]])
-        embedded = torch.cat([prompt.weight[None], model.get_input_embeddings()(ids)], dim=1)
-        logits = model(inputs_embeds=embedded).logits[0]
-        first = prompt.num_virtual_tokens + len(example.context) - 1
+    for example in trainer.members[0].train[:4]:  # one row at a time, straight from the definition
+        before, after = (torch.tensor([ids], dtype=torch.long) for ids in
+                         (example.before, (*example.context, *example.target)))
+        embedding = model.get_input_embeddings()
+        logits = model(inputs_embeds=torch.cat([embedding(before), prompt[None], embedding(after)], dim=1)).logits[0]
+        first = before.shape[1] + len(prompt) + len(example.context) - 1
         picked = logits[first : first + len(example.target)].log_softmax(-1)
         total = total - picked.gather(1, torch.tensor(example.target)[:, None]).sum()
         tokens += len(example.target)
-    (expected,) = torch.autograd.grad(total / tokens, prompt.weight)
-    assert (gradient_of_first_step(trainer, 4, 4) - expected).abs().max() < 1e-6
+    (expected,) = torch.autograd.grad(total / tokens, prompt)
+    passes, rows = way(loaded, 4), rows_of(trainer.members[0].train[:4])
+    losses, found = gradient(passes, [prompt], rows)
+    assert (found - expected).abs().max() < 1e-6
+    assert losses.item() == pytest.approx(total.item() / tokens, rel=1e-5)
+    assert run(passes.loss([prompt], rows)).item() == pytest.approx(losses.item(), rel=1e-6)
 
 
+@BOTH
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers for an attribute by its old name
-def test_the_loss_is_that_of_peft_on_the_same_rows(make_trainer: MakeTrainer) -> None:
+def test_loss_and_gradient_are_those_of_peft_on_the_same_rows(
+    way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
+) -> None:
     from peft import PromptTuningConfig, get_peft_model
 
     trainer = make_trainer()
-    batch = collate(trainer.train[:4], trainer.pad)
-    with torch.no_grad():
-        ours = summed_loss(trainer.loaded.model, trainer.soft_prompt, batch) / batch.supervised
+    examples, prompt = trainer.members[0].train[:4], trainer.members[0].soft_prompt.weight
+    losses, found = gradient(way(loaded, 4), [prompt], rows_of(examples))
     rival = get_peft_model(
-        copy.deepcopy(trainer.loaded.model), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+        copy.deepcopy(loaded.model), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
     )
-    rival.prompt_encoder["default"].embedding.weight.data.copy_(trainer.soft_prompt.weight)
-    lengths = torch.tensor([e.tokens for e in trainer.train[:4]])
-    mask = (torch.arange(batch.after.shape[1])[None] < lengths[:, None]).long()
-    labels = torch.full_like(batch.after, IGNORED)  # peft shifts by itself: a label stands at its own token
-    labels[:, 1:] = batch.labels[:, :-1]
-    with torch.no_grad():
-        theirs = rival(input_ids=batch.after, attention_mask=mask, labels=labels).loss
-    assert abs(ours.item() - theirs.item()) < 1e-5
+    weight = rival.prompt_encoder["default"].embedding.weight
+    weight.data.copy_(prompt)
+    width = max(example.tokens for example in examples)
+    ids, mask, labels = (torch.full((4, width), fill) for fill in (0, 0, -100))
+    for row, example in enumerate(examples):
+        ids[row, : example.tokens] = torch.tensor([*example.context, *example.target])
+        mask[row, : example.tokens] = 1
+        labels[row, len(example.context) : example.tokens] = torch.tensor(example.target)  # peft shifts by itself
+    theirs = rival(input_ids=ids, attention_mask=mask, labels=labels).loss
+    theirs.backward()
+    assert abs(losses.item() - theirs.item()) < 1e-5
+    assert (found - weight.grad).abs().max() < 1e-6
 
 
-def test_the_loss_does_not_depend_on_padding(make_trainer: MakeTrainer) -> None:
+@BOTH
+def test_the_loss_does_not_depend_on_padding(way: Way, loaded: LoadedModel, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    rows = sorted(trainer.train, key=lambda example: example.tokens)
-    short, long = rows[0], rows[-1]
-    with torch.no_grad():
-        alone, together, other = (
-            summed_loss(trainer.loaded.model, trainer.soft_prompt, collate(group, trainer.pad)).item()
-            for group in ([short], [short, long], [long])
-        )
+    rows = sorted(trainer.members[0].train, key=lambda example: example.tokens)
+    short, long = Row(rows[0]), Row(rows[-1])
+    alone, together, other = (
+        run(way(loaded, 2).loss([trainer.members[0].soft_prompt.weight], group)).item()
+        for group in ([short], [short, long], [long])
+    )
     assert together == pytest.approx(alone + other, rel=1e-5)
 
 
-def test_the_base_model_is_bit_identical_after_training(make_trainer: MakeTrainer) -> None:
+@BOTH
+def test_prompts_that_share_a_pass_get_what_each_gets_alone(
+    way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
+) -> None:
     trainer = make_trainer()
-    before = {name: tensor.clone() for name, tensor in trainer.loaded.model.state_dict().items()}
-    prompt = trainer.soft_prompt.weight.detach().clone()
+    examples = trainer.members[0].train
+    prompts = [nn.Parameter(torch.randn(5, 64, generator=torch.Generator().manual_seed(seed))) for seed in range(3)]
+    data = [examples[:3], examples[2:9], examples[4:5]]
+    passes = way(loaded, 2)
+    together, *found = gradient(
+        passes, prompts, [row for number, rows in enumerate(data) for row in rows_of(rows, number)]
+    )
+    for prompt, rows, loss, of_prompt in zip(prompts, data, together, found, strict=True):
+        alone, expected = gradient(passes, [prompt], rows_of(rows))
+        assert abs(loss.item() - alone.item()) < 1e-5 and (of_prompt - expected).abs().max() < 1e-6
+        if way is RowPasses:
+            assert loss == alone[0] and torch.equal(of_prompt, expected)
+
+
+def test_the_base_model_is_bit_identical_after_training(loaded: LoadedModel, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    model, weight = loaded.model, trainer.members[0].soft_prompt.weight
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    prompt = weight.detach().clone()
     list(trainer.fit())
-    after = trainer.loaded.model.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not any(parameter.grad is not None for parameter in trainer.loaded.model.parameters())
-    assert not torch.equal(prompt, trainer.soft_prompt.weight)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(parameter.grad is not None for parameter in model.parameters())
+    assert not torch.equal(prompt, weight)
 
 
 def test_two_runs_with_one_seed_are_identical_to_the_last_bit(make_trainer: MakeTrainer) -> None:
@@ -97,7 +148,7 @@ def test_two_runs_with_one_seed_are_identical_to_the_last_bit(make_trainer: Make
         trainer = make_trainer(f"dataset.seed={seed}")
         events = list(trainer.fit())
         curves.append([e.loss for e in events if isinstance(e, StepCompleted | ValidationCompleted)])
-        prompts.append(trainer.soft_prompt.weight.detach().clone())
+        prompts.append(trainer.members[0].soft_prompt.weight.detach().clone())
     assert curves[0] == curves[1] != curves[2]
     assert torch.equal(prompts[0], prompts[1])
 

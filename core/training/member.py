@@ -1,0 +1,210 @@
+"""One soft prompt in training: its data, its optimizer, how far it is, and when it has had enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from core.contract.config import Config
+from core.contract.errors import SofttuneError
+from core.contract.events import CheckpointSaved, EpochCompleted, Event, Notice, ValidationCompleted
+from core.contract.plan import TrainingPlan
+from core.data.batches import Example, effective_batches, epoch_order
+from core.model.loading import Precision
+from core.model.soft_prompt import SoftPrompt
+from core.training.checkpoints import CheckpointWriter
+from core.training.loss import perplexity
+from core.training.schedule import learning_rate_factor
+from core.training.standing import Standing
+
+SKIPPED_STEPS_LIMIT = 10
+"""Steps in a row without a finite gradient after which a run ends."""
+
+
+class Member:
+    """A soft prompt among those that a `Trainer` trains together; alone where there is one.
+
+    Args:
+        soft_prompt: the rows that learn; on the model's device.
+        train, heldout: tokenized problems.
+        number: its place among the members, which its events tell.
+    """
+
+    def __init__(
+        self, soft_prompt: SoftPrompt, train: Sequence[Example], heldout: Sequence[Example], config: Config,
+        plan: TrainingPlan, checkpoints: CheckpointWriter, precision: Precision, number: int = 0,
+    ) -> None:
+        self.soft_prompt, self.train, self.heldout = soft_prompt, train, heldout
+        self.config, self.plan, self.checkpoints, self.number = config, plan, checkpoints, number
+        self.standing = Standing()
+        self.optimizer = torch.optim.AdamW(
+            soft_prompt.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay,
+            fused=precision.device.type == "cuda",
+        )
+        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scaled)
+        self.scaler.scale(torch.zeros((), device=precision.device))  # it makes its state at the first call of this
+        self.failure: SofttuneError | None = None
+        """Why it was given up."""
+        self._epoch_began = time.perf_counter()
+
+    # What comes next
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to train: all epochs are over, or patience is, or it was given up."""
+        epochs = self.config.training.num_epochs
+        return self.standing.epoch > epochs or self.is_out_of_patience or self.failure is not None
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Early stopping: too many validations in a row without a new best."""
+        patience = self.config.evaluation.early_stopping_patience
+        return patience is not None and self.standing.validations_without_best >= patience
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether all steps of the present epoch are taken."""
+        return self.standing.step_in_epoch >= self.plan.steps_per_epoch
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Every n epochs, and after the last one, so that there always is a best checkpoint."""
+        epoch = self.standing.epoch
+        return epoch % self.config.evaluation.eval_every_n_epochs == 0 or epoch == self.config.training.num_epochs
+
+    def next_batch(self) -> Sequence[Example]:
+        """The examples of the next optimizer step."""
+        if self.standing.step_in_epoch == 0:
+            self.failure: SofttuneError | None = None
+        """Why it was given up."""
+        self._epoch_began = time.perf_counter()
+        order = epoch_order(self.train, self.standing.epoch, self.config.dataset.seed)
+        return list(effective_batches(order, self.plan.effective_batch))[self.standing.step_in_epoch]
+
+    # One step
+
+    def update(self) -> tuple[float, float]:
+        """Clip and apply the gradient; returns (learning rate, gradient norm before clipping)."""
+        settings = self.config.training
+        step = self.standing.step + 1
+        rate = settings.learning_rate * learning_rate_factor(step, self.plan.total_steps, self.plan.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.soft_prompt.parameters(), settings.max_grad_norm).item()
+        if self.scaler.is_enabled() or math.isfinite(norm):  # the scaler skips by itself, and lowers its scale
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        return rate, norm
+
+    def watch(self, loss: float, grad_norm: float) -> Iterator[Event]:
+        """Tell of a step that was skipped because its numbers are not finite; give up after many in a row."""
+        standing = self.standing
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            standing.skipped_in_a_row = 0
+            return
+        standing.skipped_in_a_row += 1
+        what = f"step {standing.step + 1} was skipped: loss {loss:.4g}, gradient norm {grad_norm:.4g}"
+        remedy = "lower training.learning_rate"
+        if self.scaler.is_enabled():
+            remedy = "the first few are normal in float16; else set model.torch_dtype to bfloat16, or " + remedy
+        if standing.skipped_in_a_row < SKIPPED_STEPS_LIMIT:
+            yield Notice(what=what, remedy=remedy, setting="training.learning_rate", member=self.number)
+            return
+        yield self.save_last()
+        what = f"{SKIPPED_STEPS_LIMIT} steps in a row had no finite gradient; {what}"
+        self.failure = SofttuneError(what, remedy)
+
+    def count_step(self, loss: float, supervised: int) -> None:
+        """Note a step whose mean loss over so many supervised tokens was `loss`."""
+        standing = self.standing
+        standing.step += 1
+        standing.step_in_epoch += 1
+        if math.isfinite(loss):
+            standing.epoch_loss += loss * supervised
+            standing.epoch_tokens += supervised
+
+    # The end of an epoch
+
+    def tell_epoch(self) -> Iterator[Event]:
+        """The epoch's training loss, if any of its steps had one."""
+        standing = self.standing
+        if standing.train_loss is not None:
+            yield EpochCompleted(
+                epoch=standing.epoch, num_epochs=self.config.training.num_epochs, train_loss=standing.train_loss,
+                seconds=time.perf_counter() - self._epoch_began, member=self.number,
+            )
+
+    def validated(self, epoch: int, loss: float, seconds: float) -> ValidationCompleted:
+        """Take in the held-out loss after an epoch; epoch 0 measures the untrained prompt and is never the best."""
+        standing = self.standing
+        previous = standing.best_loss
+        is_best = epoch > 0 and math.isfinite(loss) and (previous is None or loss < previous)
+        if epoch > 0:
+            standing.heldout_loss = loss
+            standing.validations_without_best = 0 if is_best else standing.validations_without_best + 1
+        if is_best:
+            standing.best_loss, standing.best_epoch = loss, epoch
+        return ValidationCompleted(
+            epoch=epoch, step=standing.step, loss=loss, perplexity=perplexity(loss), is_best=is_best,
+            previous_best=previous, seconds=seconds, member=self.number,
+        )
+
+    def finish_epoch(self) -> list[CheckpointSaved]:
+        """Write the epoch's checkpoints and step to the next epoch."""
+        standing, validated = self.standing, self.validation_is_due
+        is_best = validated and standing.best_epoch == standing.epoch
+        heldout_loss = standing.heldout_loss if validated else None
+        saved = []
+        if not self.config.evaluation.save_best_only:
+            saved.append(self.checkpoints.save_epoch(self.soft_prompt, standing, heldout_loss))
+        if is_best:
+            saved.append(self.checkpoints.save_best(self.soft_prompt, standing, heldout_loss))
+        standing.last_train_loss = standing.train_loss
+        standing.epoch, standing.step_in_epoch = standing.epoch + 1, 0
+        standing.epoch_loss, standing.epoch_tokens = 0.0, 0
+        saved.append(self.checkpoints.save_last(self.soft_prompt, standing, self.state()))
+        return [self._signed(event) for event in saved]
+
+    def tell_early_end(self) -> Iterator[Event]:
+        """Why training ended before its last epoch, if it did."""
+        standing = self.standing
+        if self.failure:
+            yield Notice(what=self.failure.what, remedy=self.failure.remedy, setting="training.learning_rate",
+                         member=self.number)
+        elif standing.epoch <= self.config.training.num_epochs:
+            best = "any" if standing.best_loss is None else f"{standing.best_loss:.4f} of epoch {standing.best_epoch}"
+            count = standing.validations_without_best
+            yield Notice(
+                level="info", setting="evaluation.early_stopping_patience", member=self.number,
+                what=f"stopped early: {count} validations without a held-out loss below {best}",
+                remedy="the best checkpoint is kept; raise evaluation.early_stopping_patience to go on longer",
+            )
+
+    # Going on later
+
+    def save_last(self) -> CheckpointSaved:
+        """Write last.pt, from which training can go on exactly here."""
+        return self._signed(self.checkpoints.save_last(self.soft_prompt, self.standing, self.state()))
+
+    def state(self) -> dict[str, Any]:
+        """Optimizer, scaler and standing, as plain data."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "standing": asdict(self.standing),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned. Data order comes from seed and epoch, and nothing else is random."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.standing = Standing(**state["standing"])
+
+    def _signed(self, event: CheckpointSaved) -> CheckpointSaved:
+        return event.model_copy(update={"member": self.number})

@@ -1,0 +1,93 @@
+"""Whether a model is one that `core.training.rows` computes right: by its parts, then by trying."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from core.data.batches import Example, rows_of
+from core.model import onednn
+from core.model.loading import LoadedModel
+from core.training.passes import MicroBatchPasses, Passes
+from core.training.rows.passes import RowPasses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PARTS = {
+    "model": {"embed_tokens", "layers", "norm", "rotary_emb"},
+    "layer": {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"},
+    "attention": {"q_proj", "k_proj", "v_proj", "o_proj"},
+    "mlp": {"gate_proj", "up_proj", "down_proj", "act_fn"},
+}
+"""Submodules of a decoder of the Llama kind, no more and no fewer."""
+ACTIVATIONS = ("SiLUActivation", "SiLU")
+ROTATIONS = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary embedding that depend on the position alone, not on how long the sequence is."""
+TOLERANCE = 1e-3
+"""Largest difference of the trial's gradient from autograd's, as a share of its largest number: rounding is 1e-5."""
+
+
+def row_passes(loaded: LoadedModel, workers: int) -> RowPasses | None:
+    """Passes row by row, where the machine and the model allow and a trial gives what autograd gives; else None."""
+    precision = loaded.precision
+    plain = precision.device.type == "cpu" and precision.weights == torch.float32 and precision.autocast is None
+    if not (plain and onednn.available() and has_known_parts(loaded.model)):
+        return None
+    passes = RowPasses(loaded, workers)
+    return passes if agrees(passes, loaded) else None
+
+
+def has_known_parts(model: PreTrainedModel) -> bool:
+    """Whether its modules are those of the Llama kind and none besides, and all attention is full."""
+    config: Any = model.config
+    inner: Any = model.base_model
+    if _parts(inner) != PARTS["model"] or not len(inner.layers) or type(model.get_output_embeddings()) is not nn.Linear:
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+    if kinds != {"full_attention"} or (windowed and not getattr(config, "layer_types", None)):
+        return False
+    if getattr(inner.rotary_emb, "rope_type", "default") not in ROTATIONS:
+        return False
+    return all(
+        _parts(layer) == PARTS["layer"] and _parts(layer.self_attn) == PARTS["attention"]
+        and _parts(layer.mlp) == PARTS["mlp"] and type(layer.mlp.act_fn).__name__ in ACTIVATIONS
+        and all(type(part) is nn.Linear for part in _linears(layer))
+        for layer in inner.layers
+    )
+
+
+def agrees(passes: Passes, loaded: LoadedModel) -> bool:
+    """Whether losses and gradient of a short sequence behind two virtual tokens are those of autograd."""
+    example = Example("trial", before=(), context=(1, 2, 3, 4, 5), target=(6, 7, 8))
+    with torch.no_grad():
+        rows = loaded.model.get_input_embeddings()(torch.tensor([9, 10])).clone()
+    found = [_run(way, rows, example) for way in (passes, MicroBatchPasses(loaded, 1))]
+    return all(
+        bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max())
+        for ours, theirs in zip(*found, strict=True)
+    )
+
+
+def _run(passes: Passes, rows: torch.Tensor, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
+    prompt = nn.Parameter(rows.clone())
+    pieces = passes.gradient([prompt], rows_of([example]))
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            assert prompt.grad is not None
+            return end.value.float(), prompt.grad
+
+
+def _parts(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
+
+
+def _linears(layer: Any) -> list[nn.Module]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
+            mlp.gate_proj, mlp.up_proj, mlp.down_proj]

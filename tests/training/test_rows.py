@@ -1,0 +1,120 @@
+"""Passes row by row: for which models they are chosen, and in what order they compute."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers.models.gpt2 import GPT2Config
+
+from core.model import onednn
+from core.model.loading import LoadedModel, Precision
+from core.training.rows.fit import has_known_parts, row_passes
+from core.training.rows.passes import RowPasses, in_order
+from core.training.setup import choose_passes
+from tests.training.conftest import MakeTrainer
+
+SIZES = {
+    "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "initializer_range": 0.2,
+}
+
+
+def with_model(loaded: LoadedModel, config: PretrainedConfig) -> LoadedModel:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval().requires_grad_(False)
+    return dataclasses.replace(loaded, model=model)
+
+
+FITTING = {
+    "llama": LlamaConfig(**SIZES),
+    "llama with biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+    "another head width": LlamaConfig(**SIZES, head_dim=32),
+    "qwen2": Qwen2Config(**SIZES),
+    "a scaled rotation": LlamaConfig(**SIZES, rope_parameters={
+        "rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 128}),
+}
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_models_of_the_llama_kind_are_computed_row_by_row(name: str, loaded: LoadedModel) -> None:
+    assert isinstance(choose_passes(with_model(loaded, FITTING[name]), 4), RowPasses)
+
+
+OTHERS = {
+    "normalized queries": Qwen3Config(**SIZES),
+    "a window": MistralConfig(**SIZES, sliding_window=128),
+    "windows in some layers": Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=128, max_window_layers=1),
+    "another activation": LlamaConfig(**SIZES, hidden_act="gelu"),
+    "a rotation that depends on the length": LlamaConfig(**SIZES, rope_parameters={
+        "rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}),
+    "another design": GPT2Config(vocab_size=512, n_embd=64, n_layer=2, n_head=4),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_models_are_left_to_autograd(name: str, loaded: LoadedModel) -> None:
+    other = with_model(loaded, OTHERS[name])
+    assert not has_known_parts(other.model) and row_passes(other, 4) is None
+
+
+def test_a_model_that_looks_alike_but_computes_otherwise_fails_its_trial(loaded: LoadedModel) -> None:
+    other = with_model(loaded, LlamaConfig(**SIZES))
+    embedding: Any = other.model.get_input_embeddings()
+    hook = other.model.model.layers[0].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.01)
+    assert has_known_parts(other.model) and row_passes(other, 4) is None
+    hook.remove()
+    embedding.register_forward_hook(lambda _module, _inputs, output: output * 2)  # an embedding is called, not read
+    assert row_passes(other, 4) is not None
+
+
+@pytest.mark.parametrize("precision", [
+    Precision(torch.device("cpu"), torch.bfloat16, None), Precision(torch.device("cpu"), torch.float32, torch.bfloat16),
+])
+def test_16_bits_are_left_to_autograd(precision: Precision, loaded: LoadedModel) -> None:
+    assert row_passes(dataclasses.replace(loaded, precision=precision), 4) is None
+
+
+def test_without_onednn_autograd_does_it(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    assert row_passes(loaded, 4) is None
+
+
+def test_where_memory_is_short_no_second_copy_of_the_weights_is_made(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "lay_out", lambda *_: pytest.fail("a copy was made"))
+    monkeypatch.setattr("core.training.rows.model.free_bytes", lambda _device: 0)
+    trainer = make_trainer("training.num_epochs=1")
+    assert isinstance(trainer.passes, RowPasses) and list(trainer.fit())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_order_whoever_is_first(workers: int) -> None:
+    gate = threading.Event()
+    cores = torch.get_num_threads()
+
+    def work(item: int) -> tuple[int, int]:
+        if item == 0 and min(workers, cores) > 1:
+            gate.wait(10)  # until another one is done
+        else:
+            gate.set()
+        return item * item, torch.get_num_threads()
+
+    found = list(in_order(work, range(7), workers))
+    assert [(item, square) for item, (square, _) in found] == [(item, item * item) for item in range(7)]
+    assert {threads for _, (_, threads) in found} == {cores // min(workers, cores)}
+    assert torch.get_num_threads() == cores
+
+
+def test_who_leaves_early_pays_for_few_more() -> None:
+    started: list[int] = []
+    pieces = in_order(started.append, range(100), 2)
+    assert [item for item, _ in itertools.islice(pieces, 3)] == [0, 1, 2]
+    pieces.close()  # type: ignore[attr-defined]
+    assert len(started) < 12
