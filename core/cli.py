@@ -88,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     _config_options(train)
     train.add_argument("--name", metavar="RUN", help="the end of the run's id (default: train, or demo)")
     train.add_argument("--resume", metavar="RUN", help="go on with a stopped or crashed run: its id, its name, or last")
+    train.add_argument("--profile", action="store_true",
+                       help="tell where the time went, and trace the first steps into runs/RUN/profile")
     train.add_argument("--queued", metavar="RUN", help=argparse.SUPPRESS)  # what the terminal app spawns
 
     infer = _command(commands, "infer", run_infer, "complete the problems with a checkpoint")
@@ -157,7 +159,8 @@ def run_train(options: argparse.Namespace) -> int:
         from core.recorder import record
 
         resume = (folder.checkpoints / "last.pt").exists()
-        return _drain(record(train(config, folder, control, resume=resume), folder), show, control)
+        events = train(config, folder, control, resume=resume, profile=options.profile)
+        return _drain(record(events, folder), show, control)
 
 
 def _run_folder(options: argparse.Namespace) -> tuple[RunFolder, Config]:

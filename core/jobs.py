@@ -44,13 +44,17 @@ from core.model.soft_prompt import SoftPrompt
 from core.training.loss import perplexity
 from core.training.member import Member
 from core.training.passes import MicroBatchPasses, mean_losses
+from core.training.profile import profiled
 from core.training.setup import announce, build_trainer
 
 
-def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: bool = False) -> Iterator[Event]:
+def train(
+    config: Config, folder: RunFolder, control: ControlInbox, *, resume: bool = False, profile: bool = False
+) -> Iterator[Event]:
     """Train a soft prompt, then complete and score the problems with the best checkpoint.
 
     Where this machine refuses to execute programs, that is told at the start, and the run finishes without scores.
+    With `profile` it also tells where the time of training went.
     Writes problems, checkpoints and evaluations into the run folder, and publishes prompts and completions.
     """
     last_file = folder.checkpoints / "last.pt"
@@ -69,7 +73,7 @@ def train(config: Config, folder: RunFolder, control: ControlInbox, *, resume: b
         (member,) = trainer.members
         yield model_loaded(loaded, member.soft_prompt.weight)
         yield from announce(config, dataset, member)
-        yield from trainer.fit()
+        yield from profiled(trainer, folder.trace_file) if profile else trainer.fit()
         del trainer  # and what it made of the weights: completing has its own
         if member.standing.best_loss is None:
             raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate, and start anew")

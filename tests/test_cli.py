@@ -14,6 +14,7 @@ import pytest
 from core.contract.events import EVENT_TYPES, parse_event
 from core.data.humaneval import load_problems
 
+SECTIONS = ["data", "forward", "head", "backward", "optimizer", "validation", "writing", "tracing"]
 CORE = [sys.executable, "-P", "-m", "core"]
 
 
@@ -42,6 +43,19 @@ def test_json_gives_event_lines_and_nothing_else(tiny_options: list[str], tmp_pa
     runs = json.loads(softtune("runs", "--json", cwd=tmp_path).stdout)
     assert [(run["run_id"], run["state"]) for run in runs] == [(folder.name, "finished")]
     assert runs[0]["heldout_loss"] > 0
+
+
+def test_a_profiled_run_shows_where_the_time_went(tiny_options: list[str], tmp_path: Path) -> None:
+    unscored = ["--set", "evaluation.score_after_training=false"]
+    done = softtune("train", "--profile", *tiny_options, *unscored, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.startswith("where "))
+    table = {line.split()[0]: line.split()[-2 if "█" in line else -1] for line in lines[start + 1 : start + 10]}
+    assert list(table) == [*SECTIONS, "other"]
+    assert sum(float(share.rstrip("%")) for share in table.values()) == pytest.approx(100, abs=0.5)
+    trace = re.sub("^trace of the first steps: ", "", lines[start + 10])
+    assert (tmp_path / trace).read_bytes()[:2] == b"\x1f\x8b"
 
 
 def test_without_a_terminal_it_trains_and_ends_with_the_table(tiny_options: list[str], tmp_path: Path) -> None:

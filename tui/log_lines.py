@@ -95,6 +95,12 @@ def _validated(event: ev.ValidationCompleted) -> Said:
     return "good", f"epoch {event.epoch}: {measured}, the best so far{was}", ""
 
 
+def _time_split(event: ev.TimeSplit) -> Said:
+    parts = sorted(event.sections.items(), key=lambda part: -part[1])[:3]
+    shares = ", ".join(f"{name} {seconds / event.seconds:.0%}" for name, seconds in parts if event.seconds > 0)
+    return "plain", f"{duration(event.seconds)} of training: {shares}", f"trace in {event.trace}" if event.trace else ""
+
+
 def _saved(event: ev.CheckpointSaved) -> Said:
     if not event.is_best:
         return None  # one an epoch, and as the run goes on: what is worth a line is a better one
@@ -136,6 +142,7 @@ def _failed(event: ev.RunFailed) -> Said:
 _WORDS: dict[type[Any], Callable[[Any], Said]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.StepCompleted: _step,
     ev.EpochCompleted: _epoch, ev.ValidationCompleted: _validated, ev.CheckpointSaved: _saved, ev.Notice: _notice,
-    ev.EvaluationCompleted: _scored, ev.RunStopped: _stopped, ev.RunFinished: _finished, ev.RunFailed: _failed,
+    ev.TimeSplit: _time_split, ev.EvaluationCompleted: _scored,
+    ev.RunStopped: _stopped, ev.RunFinished: _finished, ev.RunFailed: _failed,
     ev.RunPaused: lambda event: ("plain", "paused", ""), ev.RunResumed: lambda event: ("plain", "going on", ""),
 }

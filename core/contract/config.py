@@ -63,7 +63,9 @@ class SoftPromptSettings(Section):
 class TrainingSettings(Section):
     """The optimiser and its schedule."""
 
-    batch_size: int = setting(4, "problems in one forward pass", "problems", ge=1, le=1024)
+    batch_size: int = setting(
+        4, "problems in one forward pass; a GPU with memory to spare takes more", "problems", ge=1, le=1024
+    )
     gradient_accumulation_steps: int = setting(
         4, "forward passes to one optimizer step; effective batch = batch_size × this", "passes", ge=1, le=4096
     )

@@ -1,7 +1,9 @@
 """What settings will take of memory, worked out before anything is loaded: plain arithmetic, and an estimate.
 
-It counts the frozen weights, what autograd keeps of one forward pass, the output scores, and the soft prompt with its
-optimizer. It cannot know the lengths of other problems than HumanEval's, nor what a kernel needs for a moment.
+It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
+with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
+holds them); on a CPU each core has one row, and there is a second copy of the weights. It cannot know the lengths of
+other problems than HumanEval's, nor what a kernel needs for a moment.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +116,7 @@ class MemoryEstimate:
     weight_bytes: int
     """Bytes of one frozen parameter."""
     tokens: int
-    """Positions of the largest micro-batch: rows × their length."""
+    """Positions of the largest pass: rows × their length."""
 
     @property
     def total(self) -> int:
@@ -121,8 +124,10 @@ class MemoryEstimate:
         return self.weights + self.activations + self.scores + self.soft_prompt + self.libraries
 
 
-def estimate_memory(config: Config, shape: ModelShape, device: Device, train_problems: int) -> MemoryEstimate:
-    """Estimate the peak of training on a device."""
+def estimate_memory(
+    config: Config, shape: ModelShape, device: Device, train_problems: int, cores: int | None = None
+) -> MemoryEstimate:
+    """Estimate the peak of training on a device; `cores` are this machine's where None is given."""
     weight, arithmetic = _type_bytes(config, device)
     virtual = config.soft_prompts.num_virtual_tokens
     text = math.ceil(len(config.inference.text_prompt) / CHARACTERS_PER_TOKEN)
@@ -130,13 +135,17 @@ def estimate_memory(config: Config, shape: ModelShape, device: Device, train_pro
     if config.dataset.path is None:
         longest = min(longest, virtual + text + LONGEST_PROBLEM)
     rows = min(config.training.batch_size, train_problems)
+    if device == "cpu":
+        rows = min(rows, cores or os.cpu_count() or 1)
+    kept = activation_bytes(shape, arithmetic) if device == "cuda" else row_bytes(shape)
+    scores = score_bytes(shape, arithmetic) if device == "cuda" else 4 * shape.vocabulary
     tokens = rows * longest
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     return MemoryEstimate(
-        weights=shape.parameters * weight,
-        activations=tokens * activation_bytes(shape, arithmetic),
-        scores=supervised * score_bytes(shape, arithmetic),
+        weights=shape.parameters * weight * (1 if device == "cuda" else 2),
+        activations=tokens * kept,
+        scores=supervised * scores,
         soft_prompt=4 * 4 * virtual * shape.hidden,
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,
         completing=config.inference.batch_size * finished * shape.cached_values * arithmetic,
@@ -153,6 +162,15 @@ def activation_bytes(shape: ModelShape, arithmetic: int) -> int:
     (3 × intermediate). Frozen matrices keep nothing.
     """
     return shape.layers * (2 * 4 * shape.hidden + arithmetic * (4 * shape.hidden + 3 * shape.intermediate))
+
+
+def row_bytes(shape: ModelShape) -> int:
+    """Bytes that `core.training.rows` keeps of one token of a long row, on a CPU in float32.
+
+    In every layer: the residual stream twice (2 × H), queries, keys and values, and the MLP's gate and other branch.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return shape.layers * 4 * (2 * shape.hidden + queries + 2 * keys + 2 * shape.intermediate)
 
 
 def score_bytes(shape: ModelShape, arithmetic: int) -> int:

@@ -218,6 +218,19 @@ class LossMeasured(EventBase):
     perplexity: float
 
 
+class TimeSplit(EventBase):
+    """Where the time of a profiled training went."""
+
+    type: Literal["TimeSplit"] = "TimeSplit"
+    sections: dict[str, float]
+    """Seconds of data, forward, head, backward, optimizer, validation, writing, tracing; the rest is between them."""
+    seconds: float
+    """From the start of training to its end."""
+    steps: int
+    trace: str | None = None
+    """A trace of the first steps by torch's profiler; None where there was no step."""
+
+
 class CheckpointSaved(MemberEvent):
     """A checkpoint is whole on disk."""
 
@@ -345,7 +358,7 @@ class UnknownEvent(EventBase):
 
 Event = (
     RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
-    | LossMeasured | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated
+    | LossMeasured | TimeSplit | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated
     | EvaluationCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
 )
 

@@ -87,6 +87,7 @@ class RunFolder:
     engine_log = property(lambda self: self.root / "engine.log")
     checkpoints = property(lambda self: self.root / "checkpoints")
     problems_file = property(lambda self: self.root / "problems.jsonl")
+    trace_file = property(lambda self: self.root / "profile" / "trace.json.gz")
 
     def evaluation(self, checkpoint: str) -> Path:
         """Folder for the completions and results of one checkpoint ("best", "epoch_0003")."""

@@ -23,6 +23,7 @@ from core.contract.events import (
     RunStopped,
     Score,
     StepCompleted,
+    TimeSplit,
     TrainingPlanned,
     ValidationCompleted,
 )
@@ -90,6 +91,16 @@ def _(event: ValidationCompleted) -> list[str]:
 def _(event: LossMeasured) -> list[str]:
     return [f"{event.checkpoint}: loss {event.loss:.4f}, perplexity {event.perplexity:.3f} on {event.problems} "
             "held-out problems"]
+
+
+@describe.register
+def _(event: TimeSplit) -> list[str]:
+    rest = event.seconds - sum(event.sections.values())
+    lines = [f"where {duration(event.seconds)} of training went ({event.steps} steps):"]
+    for name, seconds in [*event.sections.items(), ("other", rest)]:
+        share = seconds / event.seconds if event.seconds else 0.0
+        lines.append(f"  {name:<10}  {seconds:8.2f} s  {share:6.1%}  {'█' * round(40 * share)}".rstrip())
+    return [*lines, *([f"trace of the first steps: {event.trace}"] if event.trace else [])]
 
 
 @describe.register

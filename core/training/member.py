@@ -80,9 +80,7 @@ class Member:
     def next_batch(self) -> Sequence[Example]:
         """The examples of the next optimizer step."""
         if self.standing.step_in_epoch == 0:
-            self.failure: SofttuneError | None = None
-        """Why it was given up."""
-        self._epoch_began = time.perf_counter()
+            self._epoch_began = time.perf_counter()
         order = epoch_order(self.train, self.standing.epoch, self.config.dataset.seed)
         return list(effective_batches(order, self.plan.effective_batch))[self.standing.step_in_epoch]
 

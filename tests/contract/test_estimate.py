@@ -70,17 +70,35 @@ def test_activations_are_what_autograd_keeps(tiny_model: Any) -> None:
         tiny_model.model(inputs_embeds=embedded, use_cache=False)
     shape = shape_of(tiny_model.config.to_dict())
     assert shape is not None
-    found = estimate_memory(config("training.batch_size=2", "dataset.max_length=100"), shape, "cpu", 131)
-    assert found.tokens == 200
+    settings = config("training.batch_size=2", "dataset.max_length=100", "hardware.mixed_precision=false")
+    found = estimate_memory(settings, shape, "cuda", 131)
+    assert found.tokens == 200 and found.weight_bytes == 4
     assert sum(kept.values()) == pytest.approx(found.activations, rel=0.15)
+
+
+def test_on_a_cpu_activations_are_what_rows_keep(tiny_model: Any) -> None:
+    import torch
+
+    from core.training.profile import untimed
+    from core.training.rows.model import RowModel
+
+    row = RowModel(tiny_model).prefix((), torch.randn(400, 64), untimed)
+    parts = [part for trace in row.traces for part in vars(trace).values() if isinstance(part, torch.Tensor)]
+    kept = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
+    shape = shape_of(tiny_model.config.to_dict())
+    assert shape is not None
+    settings = config("training.batch_size=2", "dataset.max_length=400")
+    one, two = (estimate_memory(settings, shape, "cpu", 131, cores=cores) for cores in (1, 8))
+    assert (one.tokens, two.tokens) == (400, 800)
+    assert sum(kept.values()) == pytest.approx(one.activations, rel=0.15)
 
 
 def test_the_demo_takes_about_what_was_measured() -> None:
     demo = load_config(demo=True)
     shape = model_shape(demo.model)
     assert shape is not None
-    found = estimate_memory(demo, shape, "cpu", 131)
-    assert found.weights == 134_515_008 * 4 and found.soft_prompt == 4 * 4 * 20 * 576
+    found = estimate_memory(demo, shape, "cpu", 131, cores=2)
+    assert found.weights == 2 * 134_515_008 * 4 and found.soft_prompt == 4 * 4 * 20 * 576
     assert found.total == pytest.approx(3.97e9, rel=0.1)  # peak resident bytes of `softtune train --demo`
     parts = (found.weights, found.activations, found.scores, found.soft_prompt, found.libraries)
     assert found.total == sum(parts)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from core.contract.control import Command, StopRequested
 from core.contract.errors import SofttuneError
-from core.contract.events import CheckpointSaved, Event, Notice, StepCompleted, ValidationCompleted
+from core.contract.events import CheckpointSaved, EpochCompleted, Event, Notice, StepCompleted, ValidationCompleted
 from core.data.batches import Row
 from core.model.checkpoint import load_checkpoint
 from core.training.passes import Pieces
@@ -81,6 +82,15 @@ class FakePasses:
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         yield len(rows)
         return torch.tensor([next(self.heldout) for _ in prompts])
+
+
+def test_an_epoch_takes_the_time_of_all_its_steps(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer("training.batch_size=2")
+    trainer.passes = passes = FakePasses(*[1.0] * 3)
+    monkeypatch.setattr("core.training.member.time", SimpleNamespace(perf_counter=lambda: float(passes.steps)))
+    assert [event.seconds for event in trainer.fit() if isinstance(event, EpochCompleted)] == [3.0, 3.0]
 
 
 def test_early_stopping_counts_validations_without_a_best(make_trainer: MakeTrainer) -> None:

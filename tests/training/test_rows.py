@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from transformers.models.gpt2 import GPT2Config
 from core.model import onednn
 from core.model.loading import LoadedModel, Precision
 from core.training.rows.fit import has_known_parts, row_passes
-from core.training.rows.passes import RowPasses, in_order
+from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
 from core.training.setup import choose_passes
 from tests.training.conftest import MakeTrainer
 
@@ -95,26 +96,51 @@ def test_where_memory_is_short_no_second_copy_of_the_weights_is_made(
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_results_come_in_order_whoever_is_first(workers: int) -> None:
+def test_work_is_shared_out_and_so_are_the_cores(workers: int) -> None:
     gate = threading.Event()
     cores = torch.get_num_threads()
 
     def work(item: int) -> tuple[int, int]:
-        if item == 0 and min(workers, cores) > 1:
+        if item == 10 and min(workers, cores) > 1:
             gate.wait(10)  # until another one is done
         else:
             gate.set()
         return item * item, torch.get_num_threads()
 
-    found = list(in_order(work, range(7), workers))
-    assert [(item, square) for item, (square, _) in found] == [(item, item * item) for item in range(7)]
-    assert {threads for _, (_, threads) in found} == {cores // min(workers, cores)}
+    found = dict(side_by_side(work, range(10, 17), workers))
+    assert {index: square for index, (square, _) in found.items()} == {n: (10 + n) ** 2 for n in range(7)}
+    assert {threads for _, threads in found.values()} == {cores // min(workers, cores)}
     assert torch.get_num_threads() == cores
 
 
 def test_who_leaves_early_pays_for_few_more() -> None:
     started: list[int] = []
-    pieces = in_order(started.append, range(100), 2)
-    assert [item for item, _ in itertools.islice(pieces, 3)] == [0, 1, 2]
+    pieces = side_by_side(started.append, range(100), 2)
+    assert len(list(itertools.islice(pieces, 3))) == 3
     pieces.close()  # type: ignore[attr-defined]
     assert len(started) < 12
+
+
+def test_an_error_in_a_thread_is_the_callers() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(lambda item: 1 // item, [1, 1, 0, 1, 1], 2))
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one core takes one item at a time")
+def test_large_items_do_not_meet() -> None:
+    sizes = [700, 600, 500, 60, 50, 40, 30, 20]
+    under_way: list[int] = []
+    together: list[int] = []
+    lock = threading.Lock()
+
+    def work(size: int) -> None:
+        with lock:
+            under_way.append(size)
+            together.append(sum(under_way))
+        time.sleep(0.002)
+        with lock:
+            under_way.remove(size)
+
+    found = dict(side_by_side(work, sizes, 2, size=lambda size: size))
+    assert len(found) == len(sizes)
+    assert max(together) <= 2 * TOGETHER

@@ -154,13 +154,13 @@ def test_figures_say_what_settings_imply() -> None:
                  "! training.warmup_steps: a warm-up of 100 steps would never reach",
                  "→ set training.warmup_steps to 9"):
         assert line in text, line
-    assert "may not fit" in said(Config(), qwen, Machine(8 * 10**9)) and "may not fit" not in text
+    assert "may not fit" in said(Config(), qwen, Machine(6 * 10**9)) and "may not fit" not in text
     unknown = said(Config.model_validate({"dataset": {"path": "no.jsonl"}, "model": {"name": "x/y"}}), Facts(None))
     assert "unknown until the model is loaded" in unknown and "no.jsonl has none that can be counted" in unknown
     wrong = Config.model_validate({"soft_prompts": {"embedding_dim": 900}})
     assert "embedding_dim is 900, but the model has 896" in said(wrong, qwen)
     close = figures_content(figures(Config(), qwen, Machine()), close=True).plain
-    assert "weights 2.0 GB + activations" in close and close.count("\n") < text.count("\n")
+    assert "weights 4.0 GB + activations" in close and close.count("\n") < text.count("\n")
 
 
 def test_problems_are_counted_in_plain_and_in_compressed_files(tmp_path: Path) -> None:

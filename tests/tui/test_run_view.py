@@ -131,6 +131,14 @@ def test_the_log_is_bounded() -> None:
     assert len(view.log) == LOG_LIMIT and view.log[-1].text.endswith(str(LOG_LIMIT + 49))
 
 
+def test_where_the_time_went_is_one_line_of_the_log() -> None:
+    sections = {"data": 1.0, "forward": 40.0, "head": 9.0, "backward": 50.0}
+    split = ev.TimeSplit(sections=sections, seconds=125.0, steps=6, trace="runs/r/t.json.gz")
+    view = advance(RunView(), [split, ev.TimeSplit(sections={}, seconds=0.0, steps=0)])
+    assert view.log[0].text == "02:05 of training: backward 40%, forward 32%, head 7%"
+    assert view.log[0].remedy == "trace in runs/r/t.json.gz" and len(view.log) == 2
+
+
 def test_log_lines_are_made_harmless() -> None:
     view = advance(RunView(), [ev.Notice(what="\x1b[31mred\x1b[0m\nsecond [b]line[/b]")])
     assert view.log[0].text == "␛[31mred␛[0m␊second [b]line[/b]"

@@ -90,7 +90,7 @@ def _memory(config: Config, shape: ModelShape | None, machine: Machine, plan: Tr
 def _parts(found: MemoryEstimate, shape: ModelShape, device: str) -> list[Line]:
     """What the estimate is made of."""
     parts = [
-        ("weights", found.weights, f"{found.weight_bytes} bytes each"),
+        ("weights", found.weights, f"{found.weight_bytes} bytes each{', twice' if device == 'cpu' else ''}"),
         ("activations", found.activations, f"{found.tokens:,} tokens × {shape.layers} layers"),
         ("output scores", found.scores, f"vocabulary {shape.vocabulary:,}"),
         ("soft prompt", found.soft_prompt, "with its optimizer"),

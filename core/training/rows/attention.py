@@ -13,9 +13,14 @@ import torch
 
 BLOCK = 128
 """Queries at a time: with fewer there are more products, with more a larger share of the scores lies in the future."""
+KEPT = 256
+"""Probabilities of so many keys are kept for the gradient; of more, which take most of a long row's memory, they are
+computed once more."""
 
 
-def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
     """Attention of the last m of n tokens.
 
     Args:
@@ -23,32 +28,31 @@ def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tup
         keys, values: [shared, n, width].
 
     Returns:
-        [m, shared, group, width], and the probabilities, which the gradient needs.
+        [m, shared, group, width], and the probabilities of each block, or None, for the gradient.
     """
     shared, group, tokens, width = query.shape
     result = query.new_empty(tokens, shared, group, width)
     by_head = result.permute(1, 2, 0, 3)
-    probabilities = []
+    kept: list[torch.Tensor | None] = []
     for start, end, seen in _blocks(tokens, keys.shape[1]):
-        size = end - start
-        scores = torch.bmm(query[:, :, start:end].reshape(shared, group * size, width), keys[:, :seen].transpose(1, 2))
-        scores.view(shared, group, size, seen)[..., seen - size :].add_(_future(size))
-        torch.softmax(scores, dim=-1, out=scores)
-        by_head[:, :, start:end] = torch.bmm(scores, values[:, :seen]).view(shared, group, size, width)
-        probabilities.append(scores)
-    return result, probabilities
+        probability = _probabilities(query[:, :, start:end], keys[:, :seen])
+        by_head[:, :, start:end] = torch.bmm(probability, values[:, :seen]).view(shared, group, end - start, width)
+        kept.append(probability if keys.shape[1] <= KEPT else None)
+    return result, kept
 
 
 def attend_gradient(
     of_result: torch.Tensor, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
-    probabilities: Sequence[torch.Tensor], of_keys: torch.Tensor, of_values: torch.Tensor,
+    kept: Sequence[torch.Tensor | None], of_keys: torch.Tensor, of_values: torch.Tensor,
 ) -> torch.Tensor:
     """The gradient of `query`; those of keys and values [shared, n, width] are added to `of_keys` and `of_values`."""
     shared, group, tokens, width = query.shape
     of_query = torch.empty_like(query)
     by_head = of_result.permute(1, 2, 0, 3)
-    for (start, end, seen), probability in zip(_blocks(tokens, keys.shape[1]), probabilities, strict=True):
+    for (start, end, seen), probability in zip(_blocks(tokens, keys.shape[1]), kept, strict=True):
         rows = (shared, group * (end - start), width)
+        if probability is None:
+            probability = _probabilities(query[:, :, start:end], keys[:, :seen])
         of_block = by_head[:, :, start:end].reshape(rows)
         of_values[:, :seen].baddbmm_(probability.transpose(1, 2), of_block)
         of_scores = torch.bmm(of_block, values[:, :seen].transpose(1, 2))
@@ -56,6 +60,14 @@ def attend_gradient(
         of_query[:, :, start:end] = torch.bmm(of_scores, keys[:, :seen]).view(shared, group, -1, width)
         of_keys[:, :seen].baddbmm_(of_scores.transpose(1, 2), query[:, :, start:end].reshape(rows))
     return of_query
+
+
+def _probabilities(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Of a block of the last queries [shared, group, size, width] over all keys: [shared, group × size, n]."""
+    shared, group, size, width = query.shape
+    scores = torch.bmm(query.reshape(shared, group * size, width), keys.transpose(1, 2))
+    scores.view(shared, group, size, -1)[..., -size:].add_(_future(size))
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def _blocks(tokens: int, length: int) -> Iterator[tuple[int, int, int]]:

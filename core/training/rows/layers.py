@@ -65,10 +65,11 @@ class Trace:
     query: torch.Tensor
     keys: torch.Tensor
     values: torch.Tensor
-    probabilities: list[torch.Tensor]
+    probabilities: list[torch.Tensor | None]
     middle: torch.Tensor
     middle_inverse: torch.Tensor
-    gate_up: torch.Tensor
+    gate: torch.Tensor
+    up: torch.Tensor
 
 
 class Layer:
@@ -102,23 +103,21 @@ class Layer:
         """
         tokens, past = len(x), keys.shape[1]
         normed, inverse = self.before_attention(x)
-        joined = self.query_key_value(normed).view(tokens, -1, self.width)
+        queries, new_keys, new_values = (part.view(tokens, -1, self.width) for part in self.query_key_value(normed))
         query = x.new_empty(self.shared, self.heads // self.shared, last, self.width)
-        rotation.scaled(self.scaling).turn(
-            joined[-last:, : self.heads], query.view(self.heads, last, self.width).transpose(0, 1)
-        )
+        rotation.scaled(self.scaling).turn(queries[-last:], query.view(self.heads, last, self.width).transpose(0, 1))
         all_keys, all_values = (x.new_empty(self.shared, past + tokens, self.width) for _ in range(2))
         all_keys[:, :past], all_values[:, :past] = keys, values
-        rotation.turn(joined[:, self.heads : self.heads + self.shared], all_keys[:, past:].transpose(0, 1))
-        all_values[:, past:] = joined[:, self.heads + self.shared :].transpose(0, 1)
+        rotation.turn(new_keys, all_keys[:, past:].transpose(0, 1))
+        all_values[:, past:] = new_values.transpose(0, 1)
         attended, probabilities = attend(query, all_keys, all_values)
-        middle = self.output(attended.view(last, -1), onto=x[-last:])
+        (middle,) = self.output(attended.view(last, -1))
+        middle.add_(x[-last:])
         normed, middle_inverse = self.before_mlp(middle)
-        gate_up = self.gate_up(normed)
-        gate, up = gate_up.chunk(2, dim=1)
-        result = self.down(silu(gate).mul_(up), onto=middle)
-        return result, Trace(
-            x, inverse, query, all_keys, all_values, probabilities, middle, middle_inverse, gate_up
+        gate, up = self.gate_up(normed)
+        (result,) = self.down(silu(gate).mul_(up))
+        return result.add_(middle), Trace(
+            x, inverse, query, all_keys, all_values, probabilities, middle, middle_inverse, gate, up
         )
 
     def gradient(
@@ -151,9 +150,9 @@ class Layer:
 
     def _mlp_gradient(self, of_result: torch.Tensor, trace: Trace) -> torch.Tensor:
         """The gradient of what the MLP is given, and of what it is added to: their sum [last, H]."""
-        gate, up = trace.gate_up.chunk(2, dim=1)
+        gate, up = trace.gate, trace.up
         of_product = self.down.gradient(of_result)
-        of_gate_up = torch.empty_like(trace.gate_up)
+        of_gate_up = gate.new_empty(len(gate), 2 * gate.shape[1])
         of_gate, of_up = of_gate_up.chunk(2, dim=1)
         sigmoid = torch.sigmoid(gate)
         activated = sigmoid * gate

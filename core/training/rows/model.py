@@ -40,11 +40,11 @@ class RowModel:
     """Passes of single sequences; several may be under way at the same time, in threads of their own."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Read a model that `fits` found fit, and lay its weights out anew where memory allows two copies."""
+        """Read a model whose parts are known, and copy its weights for the gradient where memory allows."""
         inner: Any = model.base_model
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))
-        laid_out = 2 * size < free_bytes(torch.device("cpu")) // 2
+        laid_out = size < free_bytes(torch.device("cpu")) // 2
         self._embedding: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
         with torch.inference_mode():
@@ -73,8 +73,7 @@ class RowModel:
         x, rotation = self._begin(prefix, row.example)
         for layer, (keys, values), last in self._plan(prefix, row.example, len(x)):
             x, _ = layer.forward(x, rotation, keys, values, last)
-        log_probabilities = self._head(self._norm(x)[0]).log_softmax(dim=-1)
-        return -log_probabilities.gather(1, _column(row.example)).sum().item()
+        return cross_entropy(self._head(self._norm(x)[0])[0], _column(row.example))
 
     @torch.inference_mode()
     def gradient(self, prefix: Prefix, row: Row, section: Section) -> tuple[float, KeysValues]:
@@ -87,10 +86,9 @@ class RowModel:
                 traces.append(trace)
         with section("head"):
             normed, inverse = self._norm(x)
-            log_probabilities = self._head(normed).log_softmax(dim=-1)
-            target = _column(row.example)
-            loss = -log_probabilities.gather(1, target).sum().item()
-            of_logits = log_probabilities.exp_().scatter_add_(1, target, x.new_full(target.shape, -1)).mul_(row.weight)
+            (logits,), target = self._head(normed), _column(row.example)
+            loss = cross_entropy(logits, target)
+            of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, -1)).mul_(row.weight)
             of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse)
         with section("backward"):
             gradients = []
@@ -98,7 +96,7 @@ class RowModel:
                 trace = traces.pop()
                 of_keys, of_values = torch.zeros_like(trace.keys), torch.zeros_like(trace.values)
                 of_x = layer.gradient(of_x, trace, rotation, of_keys, of_values)
-                gradients.append((of_keys[:, : prefix.length], of_values[:, : prefix.length]))
+                gradients.append((of_keys[:, : prefix.length].clone(), of_values[:, : prefix.length].clone()))
         return loss, gradients[::-1]
 
     @torch.inference_mode()
@@ -133,6 +131,15 @@ class RowModel:
         cosines, sines = self._rotary(x[None], position_ids=torch.arange(start, start + len(x))[None])
         half = cosines.shape[-1] // 2  # the second half repeats the first
         return Rotation(cosines[0, :, None, :half].contiguous(), sines[0, :, None, :half].contiguous())
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> float:
+    """In nats, summed over `target` [n, 1]; in place of `logits` [n, vocabulary] are the probabilities afterwards."""
+    logits.sub_(logits.amax(dim=-1, keepdim=True))
+    chosen = logits.gather(1, target).double().sum()
+    total = logits.exp_().sum(dim=-1, keepdim=True)
+    logits.div_(total)
+    return float(total.double().log().sum() - chosen)
 
 
 def _column(example: Example) -> torch.Tensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from core.data.batches import Row
+from core.model.heap import give_back_freed_memory, share_one_heap
 from core.model.loading import LoadedModel
 from core.training.passes import Pieces
 from core.training.profile import Section, untimed
@@ -19,10 +20,12 @@ from core.training.rows.model import KeysValues, Prefix, RowModel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+TOGETHER = 384
+"""Tokens a worker of the rows under way: what is kept of the two longest problems takes as much memory as a model."""
 
 
 class RowPasses:
-    """One sequence a core at a time; sums are in an order that does not depend on the cores.
+    """One sequence a core at a time; sums are in an order that does not depend on who was first.
 
     A prompt's losses and gradient do not depend on the other prompts of a pass, not even in their last bits.
 
@@ -31,63 +34,68 @@ class RowPasses:
     """
 
     def __init__(self, loaded: LoadedModel, workers: int) -> None:
+        share_one_heap()
         self.section: Section = untimed
         self._model, self._workers = RowModel(loaded.model), workers
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """See `core.training.passes.Passes`."""
-        losses = torch.zeros(len(prompts), dtype=torch.float64)
         prefixes = self._prefixes(prompts, rows)
+        ordered, section = _longest_first(rows), self._shared(len(rows))
 
-        section = self._shared(len(rows))
-
-        def gradient(row: Row) -> tuple[float, KeysValues]:
+        def of_row(row: Row) -> tuple[float, KeysValues]:
             return self._model.gradient(prefixes[row.prompt], row, section)
 
-        for done, (row, (loss, gradients)) in enumerate(self._in_order(gradient, _longest_first(rows)), start=1):
-            self._model.add(prefixes[row.prompt], gradients)
+        found: dict[int, tuple[float, KeysValues]] = {}
+        for index, result in side_by_side(of_row, ordered, self._workers, _tokens):
+            found[index] = result
+            yield len(found)
+        losses = torch.zeros(len(prompts), dtype=torch.float64)
+        for index, row in enumerate(ordered):
+            loss, gradients = found[index]
             losses[row.prompt] += loss * row.weight
-            yield done
-
+            self._model.add(prefixes[row.prompt], gradients)
         section = self._shared(len(prompts))
 
         def of_prompt(number: int) -> torch.Tensor:
             return self._model.prefix_gradient(prefixes[number], len(prompts[number]), section)
 
-        for number, of_rows in self._in_order(of_prompt, range(len(prompts))):
+        for number, of_rows in side_by_side(of_prompt, range(len(prompts)), self._workers):
             prompts[number].grad = of_rows
+        give_back_freed_memory()
         return losses
 
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """See `core.training.passes.Passes`."""
-        losses = torch.zeros(len(prompts), dtype=torch.float64)
         prefixes = self._prefixes(prompts, rows)
+        ordered = _longest_first(rows)
 
-        def loss_of(row: Row) -> float:
+        def of_row(row: Row) -> float:
             return self._model.loss(prefixes[row.prompt], row)
 
-        for done, (row, loss) in enumerate(self._in_order(loss_of, _longest_first(rows)), start=1):
-            losses[row.prompt] += loss * row.weight
-            yield done
+        found: dict[int, float] = {}
+        for index, result in side_by_side(of_row, ordered, self._workers, _tokens):
+            found[index] = result
+            yield len(found)
+        losses = torch.zeros(len(prompts), dtype=torch.float64)
+        for index, row in enumerate(ordered):
+            losses[row.prompt] += found[index] * row.weight
         return losses
 
     def _prefixes(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> list[Prefix]:
         """What stands in front of the rows of each prompt: the same tokens in all of them, and the prompt."""
         before = {row.prompt: row.example.before for row in rows}
-
         section = self._shared(len(prompts))
 
         def prefix(number: int) -> Prefix:
             return self._model.prefix(before.get(number, ()), prompts[number].detach(), section)
 
-        return [prefix for _, prefix in self._in_order(prefix, range(len(prompts)))]
+        found = dict(side_by_side(prefix, range(len(prompts)), self._workers))
+        return [found[number] for number in range(len(prompts))]
 
     def _shared(self, items: int) -> Section:
         """The section of work on so many items, which several threads have at the same time."""
         return functools.partial(self.section, threads=workers_for(items, self._workers))
-
-    def _in_order(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
-        return in_order(work, items, self._workers)
 
 
 def _longest_first(rows: Sequence[Row]) -> list[Row]:
@@ -95,27 +103,52 @@ def _longest_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row.example.tokens, row.example.task_id, row.prompt))
 
 
-def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """Each item and what `work` makes of it, in order; `workers` are under way at a time, as far as there are cores.
+def _tokens(row: Row) -> int:
+    return row.example.tokens
 
-    Between two of them the caller may take its time or leave: a few more are computed, and no others. The cores are
-    shared out to the workers while this goes on: with as many workers as cores torch uses one in each.
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, size: Callable[[Item], int] = lambda _: 0
+) -> Iterator[tuple[int, Result]]:
+    """What `work` makes of each item, with its index, as it is ready; the first items are taken first.
+
+    `workers` items are under way at a time, as far as there are cores, and share them: with as many workers as cores
+    torch uses one in each. Large items do not meet: while the sizes under way would be over TOGETHER a worker, a
+    smaller one goes first. The caller may take its time between two results or leave: few more are computed then.
     """
-    cores = torch.get_num_threads()
-    workers = workers_for(len(items), workers)
-    if workers == 1:
-        yield from ((item, work(item)) for item in items)
+    cores, count = torch.get_num_threads(), workers_for(len(items), workers)
+    if count == 1:
+        yield from ((index, work(item)) for index, item in enumerate(items))
         return
-    pending: deque[tuple[Item, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(workers, "row", initializer=torch.set_num_threads, initargs=(cores // workers,))
+    lock, left, under_way = threading.Lock(), list(range(len(items))), [0]
+
+    def take() -> int:
+        with lock:
+            room = TOGETHER * count - sum(under_way)
+            index = next((index for index in left if size(items[index]) <= room), left[-1])
+            left.remove(index)
+            under_way.append(size(items[index]))
+            return index
+
+    def one() -> tuple[int, Result]:
+        index = take()
+        try:
+            return index, work(items[index])
+        finally:
+            with lock:
+                under_way.remove(size(items[index]))
+
+    pool = ThreadPoolExecutor(count, "row", initializer=torch.set_num_threads, initargs=(cores // count,))
     try:
-        for item in items:
-            pending.append((item, pool.submit(work, item)))
-            if len(pending) > 2 * workers:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
+        pending = {pool.submit(one) for _ in range(min(2 * count, len(items)))}
+        waiting = len(items) - len(pending)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                if waiting:
+                    pending.add(pool.submit(one))
+                    waiting -= 1
+                yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)  # a part of torch's setting is the whole process's
