@@ -6,7 +6,9 @@ row is a sequence of its own length, rows come and go while others go on, and al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import mmap
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +30,16 @@ class Tips:
 
     positions: torch.Tensor
     end: int
+    _places: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def places(self, heads: int, capacity: int) -> torch.Tensor:
+        """Where the tokens go in a buffer seen as [slots × heads × capacity, width]: [n × heads], made once a pass."""
+        if (heads, capacity) not in self._places:
+            device = self.positions.device
+            rows = torch.arange(len(self.positions), device=device)[:, None]
+            lines = rows * heads + torch.arange(heads, device=device)
+            self._places[heads, capacity] = (lines * capacity + self.positions[:, None]).flatten()
+        return self._places[heads, capacity]
 
 
 class SlotCache(Cache):
@@ -61,9 +73,9 @@ class SlotCache(Cache):
             values[target.rows, :, target.start : target.end] = value_states
             first = target.rows.start
         else:
-            rows = torch.arange(len(key_states), device=keys.device)
-            keys[rows, :, target.positions] = key_states[:, :, 0]
-            values[rows, :, target.positions] = value_states[:, :, 0]
+            places = target.places(keys.shape[1], self.capacity)
+            keys.view(-1, keys.shape[3]).index_copy_(0, places, key_states.reshape(-1, keys.shape[3]))
+            values.view(-1, values.shape[3]).index_copy_(0, places, value_states.reshape(-1, values.shape[3]))
             first = 0
         read = slice(first, first + len(key_states))
         return keys[read, :, : target.end], values[read, :, : target.end]
@@ -76,16 +88,20 @@ class SlotCache(Cache):
         for layer, (keys, values) in self._buffers.items():
             self._buffers[layer] = (self._grown(keys), self._grown(values))
 
-    def move(self, source: int, destination: int, start: int, end: int) -> None:
+    def copy(self, source: int, destination: int, start: int, end: int) -> None:
         """Copy positions `start` to before `end` of one row over those of another."""
         for buffers in self._buffers.values():
             for buffer in buffers:
                 buffer[destination, :, start:end] = buffer[source, :, start:end]
 
     def _room_for(self, states: torch.Tensor) -> torch.Tensor:
-        # Zeros, because a masked position still meets a weight of 0, and 0 × NaN is NaN. On a CPU they cost nothing:
-        # the system hands out pages when they are first written.
-        return states.new_zeros(self.slots, states.shape[1], self.capacity, states.shape[3])
+        # Zeros, because a masked position still meets a weight of 0, and 0 × NaN is NaN.
+        shape = (self.slots, states.shape[1], self.capacity, states.shape[3])
+        if states.device.type != "cpu":
+            return states.new_zeros(shape)
+        # The system hands out pages of zeros when they are first written, which most never are.
+        pages = mmap.mmap(-1, math.prod(shape) * states.element_size())
+        return torch.frombuffer(pages, dtype=states.dtype).view(shape)
 
     def _grown(self, buffer: torch.Tensor) -> torch.Tensor:
         larger = self._room_for(buffer)

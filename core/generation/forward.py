@@ -15,7 +15,10 @@ import torch
 
 from core.contract.errors import ModelError
 from core.generation.cache import Block, SlotCache, Tips
-from core.generation.narrow import float32_cpu_linears, narrow_products
+from core.generation.packed import PackedLinears
+from core.generation.recorded import RecordedSteps, recorder
+from core.generation.tiles import in_tiles, tile_of
+from core.model.heap import keep_freed_memory
 from core.model.soft_prompt import head_at
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ ATTENTION = ("sdpa", "eager")
 class Forward:
     """A model with a cache of `slots` sequences behind a shared prefix.
 
-    Rows 0 to n - 1 of the cache are the active sequences. All logits are [rows, vocabulary].
+    Rows 0 to n - 1 of the cache are the active sequences. All logits are [rows, vocabulary]. Attention takes `tile`
+    rows at a time, each up to the end of the longest: rows of similar lengths should be neighbours.
     """
 
     def __init__(self, model: PreTrainedModel, slots: int, capacity: int) -> None:
@@ -37,7 +41,13 @@ class Forward:
         self.prefix_length = 0
         weight = model.get_input_embeddings().weight
         self.device, self.dtype = weight.device, weight.dtype
-        self._linears = float32_cpu_linears(model)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.tile = tile_of(model, slots)
+        self._modules = list(model.modules())
+        self._linears = PackedLinears(self._modules if slots > 1 else [])  # a row alone gains nothing
+        self._recorder = recorder(self.device)
+        self._recorded: RecordedSteps | None = None
 
     @torch.inference_mode()
     def encode_prefix(self, prefix: torch.Tensor) -> torch.Tensor:
@@ -64,14 +74,26 @@ class Forward:
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
-        """Give each active row its newest token, which stands at its position; logits of what follows."""
+        """Give each active row its newest token, which stands at its position; logits of what follows.
+
+        On a GPU these are good until the next call.
+        """
         end = max(positions) + 1
         self.cache.reserve(end)
+        if self._recorder is not None:
+            if self._recorded is None:
+                slots, unused = self.cache.slots, self.prefix_length
+                self._recorded = RecordedSteps(self._step, slots, unused, self.device, self._recorder)
+            return self._recorded(tokens, positions, self.cache.capacity)
         ids, places = torch.tensor([tokens, positions], device=self.device)
+        return self._step(ids, places, end, positions)
+
+    def _step(self, ids: torch.Tensor, places: torch.Tensor, end: int, positions: Sequence[int] = ()) -> torch.Tensor:
+        """Logits [n, vocabulary] after the tokens `ids` [n] at `places` [n], of which `positions` is a copy."""
         self.cache.target = Tips(places, end)
         visible = torch.arange(end, device=self.device) <= places[:, None]
         mask = as_mask(visible[:, None, None], self.dtype)
-        with undisturbed(self.model), narrow_products(self._linears, len(tokens)):
+        with self._undisturbed(), in_tiles(self.model, mask, positions):
             output = self.model(
                 input_ids=ids[:, None], position_ids=places[:, None], attention_mask=mask,
                 past_key_values=self.cache, use_cache=True,
@@ -79,9 +101,9 @@ class Forward:
         return output.logits[:, -1]
 
     @torch.inference_mode()
-    def move(self, source: int, destination: int, length: int) -> None:
-        """Put the sequence of `length` tokens in row `source` in place of another; the prefix is there already."""
-        self.cache.move(source, destination, self.prefix_length, length)
+    def copy(self, source: int, destination: int, length: int) -> None:
+        """Put the first `length` tokens of row `source` in place of another's; the prefix is there already."""
+        self.cache.copy(source, destination, self.prefix_length, length)
 
     def _run(self, last: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """A pass over the cache's target block; logits where `last` [B, T] is true, of which there is one a row."""
@@ -90,35 +112,35 @@ class Forward:
         places = torch.arange(target.start, target.end, device=self.device)
         visible = torch.arange(target.end, device=self.device) <= places[:, None]
         mask = as_mask(visible, self.dtype).expand(len(last), 1, -1, -1)
-        with undisturbed(self.model), head_at(self.model, last):
+        with self._undisturbed(), head_at(self.model, last):
             output = self.model(
                 **inputs, position_ids=places.expand(len(last), -1), attention_mask=mask,
                 past_key_values=self.cache, use_cache=True,
             )
         return output.logits.squeeze(0)
 
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """The model as a pass needs it: in evaluation mode, with attention that takes our masks and fast products."""
+        training = [module for module in self._modules if module.training]
+        attention = self.model.config._attn_implementation
+        for module in training:
+            module.training = False
+        if attention not in ATTENTION:
+            self.model.set_attn_implementation(ATTENTION[0])
+        try:
+            with self._linears.at_work():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+            if attention not in ATTENTION:
+                self.model.set_attn_implementation(attention)
+
 
 def as_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """What is added to attention scores: 0 where `visible`, else the smallest number of the model's type."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, torch.finfo(dtype).min)
-
-
-@contextlib.contextmanager
-def undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, and attention that takes our masks, for one pass."""
-    training = [module for module in model.modules() if module.training]
-    attention = model.config._attn_implementation
-    for module in training:
-        module.training = False
-    if attention not in ATTENTION:
-        model.set_attn_implementation(ATTENTION[0])
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        if attention not in ATTENTION:
-            model.set_attn_implementation(attention)
 
 
 def check_supported(model: PreTrainedModel, longest: int) -> None:

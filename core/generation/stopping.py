@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+REPLACEMENT = "\ufffd"
+"""What decoders put where bytes are no character, or none yet."""
+
 CONTEXT_TOKENS = 8
 """Tokens of the prompt that generated ones are decoded behind; more than a character or a word piece can span."""
 
@@ -26,6 +29,7 @@ class Detokenizer:
         self.stop_sequences = stop_sequences
         # A token is at least one byte of UTF-8. The test sees a little more than the longest stop sequence can span.
         self._tail = max((len(stop.encode()) for stop in stop_sequences), default=0) + 4
+        self._may_complete: dict[int, bool] = {}
 
     def text(self, prompt: Sequence[int], generated: Sequence[int]) -> str:
         """What `generated` adds to the text of `prompt`.
@@ -41,11 +45,30 @@ class Detokenizer:
     def stopped(self, prompt: Sequence[int], generated: Sequence[int]) -> bool:
         """Whether the newest token completed a stop sequence.
 
-        Only the tail is decoded. It may begin inside a character, so a hit counts only if the whole text has it too.
+        Only the tail is decoded, and only behind a token that can complete one. The tail may begin inside a character,
+        so a hit counts only if the whole text has it too.
         """
-        if not self.stop_sequences or not self._has_stop(self._decode(list(generated[-self._tail :]))):
+        token = generated[-1]
+        if token not in self._may_complete:
+            self._may_complete[token] = self._can_complete(token)
+        if not self._may_complete[token]:
             return False
-        return self._has_stop(self.text(prompt, generated))
+        tail = list(generated[-self._tail :])
+        before = prompt[len(prompt) + len(tail) - self._tail :] if len(tail) < self._tail else ()
+        return self._has_stop(self._decode([*before, *tail])) and self._has_stop(self.text(prompt, generated))
+
+    def _can_complete(self, token: int) -> bool:
+        """Whether this may be the last token of a stop sequence: its text holds one, or begins with the end of one.
+
+        Decoded alone, a token of bytes is no character. And a decoder may drop the spaces that a text begins with, so
+        the token is read behind itself too.
+        """
+        alone = self._decode([token])
+        behind = self._decode([token, token])[len(alone) :]
+        return REPLACEMENT in alone or any(
+            stop in read or any(read.startswith(stop[place:]) for place in range(1, len(stop)))
+            for stop in self.stop_sequences for read in (alone, behind)
+        )
 
     def _has_stop(self, text: str) -> bool:
         return any(stop in text for stop in self.stop_sequences)

@@ -6,13 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.generation.stopping import Detokenizer
+from core.generation.stopping import REPLACEMENT, Detokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-REPLACEMENT = "\ufffd"
-"""What decoders put where bytes are no character, or none yet."""
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 

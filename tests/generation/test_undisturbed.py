@@ -38,8 +38,10 @@ def same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_model_is_unchanged_at_every_yield(
-    model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, attention: str
+    model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, attention: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("core.generation.tiles.TILE", 2)
     model.set_attn_implementation(attention)
     before = state(model)
     for _ in complete(model, tiny_tokenizer, soft_rows, prompts[:4], settings(max_new_tokens=3)):
@@ -60,8 +62,9 @@ def test_closing_early_leaves_the_model_unchanged(
 
 
 def test_an_error_leaves_the_model_unchanged(
-    model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor
+    model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.generation.tiles.TILE", 2)
     before = state(model)
     calls = iter(range(100))
 
@@ -102,7 +105,7 @@ def test_the_prefix_is_computed_once_and_no_token_twice(
     def count_head(_module: Any, _inputs: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
         heads.append(logits.shape[:-1].numel())
 
-    monkeypatch.setattr("core.generation.decoder.PREFILL_TOKENS", 1)  # one prompt a pass, so no padding to count
+    monkeypatch.setattr("core.generation.slots.PREFILL_TOKENS", 1)  # one prompt a pass, so no padding to count
     handles = [layer.register_forward_pre_hook(count, with_kwargs=True)]
     handles.append(tiny_model.lm_head.register_forward_hook(count_head))
     try:
