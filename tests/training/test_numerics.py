@@ -127,8 +127,6 @@ def test_prompts_that_share_a_pass_get_what_each_gets_alone(
     for prompt, rows, loss, of_prompt in zip(prompts, data, together, found, strict=True):
         alone, expected = gradient(passes, [prompt], rows_of(rows))
         assert abs(loss.item() - alone.item()) < 1e-5 and (of_prompt - expected).abs().max() < 1e-6
-        if way is RowPasses:
-            assert loss == alone[0] and torch.equal(of_prompt, expected)
 
 
 def test_the_base_model_is_bit_identical_after_training(loaded: LoadedModel, make_trainer: MakeTrainer) -> None:

@@ -27,7 +27,8 @@ TOGETHER = 384
 class RowPasses:
     """One sequence a core at a time; sums are in an order that does not depend on who was first.
 
-    A prompt's losses and gradient do not depend on the other prompts of a pass, not even in their last bits.
+    A prompt's losses and gradient do not depend on the other prompts of a pass, beyond rounding: alone it goes through
+    the layers on all cores, beside others on one.
 
     Args:
         workers: rows under way at a time, as far as there are cores; each takes memory of its own.
