@@ -71,8 +71,7 @@ def test_each_member_learns_what_it_would_learn_alone(
         expected = curve(list(Trainer([alone], passes, loaded.precision.device, ControlInbox()).fit()), number)
         found = curve(together, number)
         assert [point[:2] for point in found] == [point[:2] for point in expected]
-        for steps, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
-            assert abs(ours[2] - theirs[2]) <= 1e-6 * steps
+        assert max(abs(a[2] - b[2]) for a, b in zip(found, expected, strict=True)) <= 1e-6 * len(expected)
         assert member.standing.epoch == alone.standing.epoch
         kept = load_checkpoint(member.checkpoints.folder.checkpoints / "best.pt").soft_prompt
         kept_alone = load_checkpoint(alone.checkpoints.folder.checkpoints / "best.pt").soft_prompt
