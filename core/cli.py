@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP's threads spin while they wait for each other. Where something else wants the same cores, that something is
     # what they wait for: two matrix loops on two cores took 22 s spinning and 9 s sleeping, one alone 4.7 s either way.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name of the same
+        # Micro-batches differ in length. Segments that grow fit all of them; others stay behind, one for each length.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     _mend_streams()
     try:
         options = build_parser().parse_args(_with_command(argv))
