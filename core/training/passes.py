@@ -113,6 +113,15 @@ class MicroBatchPasses:
         return min(wanted, self._most, len(rows))
 
 
+def result_of(pieces: Pieces) -> torch.Tensor:
+    """Run a pass to its end; its losses [K]."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
 def mean_losses(
     passes: Passes, prompts: Sequence[nn.Parameter], data: Sequence[Sequence[Example]], control: ControlInbox
 ) -> Generator[Event, None, list[float]]:

@@ -12,7 +12,7 @@ from core.contract.events import StepCompleted, ValidationCompleted
 from core.data.batches import Row, rows_of
 from core.model.loading import LoadedModel
 from core.training.loss import perplexity
-from core.training.passes import MicroBatchPasses, Passes, Pieces
+from core.training.passes import MicroBatchPasses, Passes, result_of
 from core.training.rows.passes import RowPasses
 from core.training.schedule import learning_rate_factor
 from tests.training.conftest import MakeTrainer
@@ -21,17 +21,9 @@ Way = Callable[[LoadedModel, int], Passes]
 BOTH = pytest.mark.parametrize("way", [MicroBatchPasses, RowPasses])
 
 
-def run(pieces: Pieces) -> torch.Tensor:
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-
-
 def gradient(passes: Passes, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
     """The losses, and each prompt's gradient."""
-    losses = run(passes.gradient(prompts, rows))
+    losses = result_of(passes.gradient(prompts, rows))
     return losses, *(prompt.grad.clone() for prompt in prompts if prompt.grad is not None)
 
 
@@ -70,7 +62,7 @@ def test_loss_and_gradient_are_those_of_the_mean_over_all_supervised_tokens(
     losses, found = gradient(passes, [prompt], rows)
     assert (found - expected).abs().max() < 1e-6
     assert losses.item() == pytest.approx(total.item() / tokens, rel=1e-5)
-    assert run(passes.loss([prompt], rows)).item() == pytest.approx(losses.item(), rel=1e-6)
+    assert result_of(passes.loss([prompt], rows)).item() == pytest.approx(losses.item(), rel=1e-6)
 
 
 @BOTH
@@ -106,7 +98,7 @@ def test_the_loss_does_not_depend_on_padding(way: Way, loaded: LoadedModel, make
     rows = sorted(trainer.members[0].train, key=lambda example: example.tokens)
     short, long = Row(rows[0]), Row(rows[-1])
     alone, together, other = (
-        run(way(loaded, 2).loss([trainer.members[0].soft_prompt.weight], group)).item()
+        result_of(way(loaded, 2).loss([trainer.members[0].soft_prompt.weight], group)).item()
         for group in ([short], [short, long], [long])
     )
     assert together == pytest.approx(alone + other, rel=1e-5)

@@ -13,15 +13,7 @@ from core.data.batches import MicroBatch, encode_problems, rows_of
 from core.data.humaneval import load_problems
 from core.model.loading import LoadedModel, Precision
 from core.training import passes as module
-from core.training.passes import MicroBatchPasses, Pieces
-
-
-def run(pieces: Pieces) -> torch.Tensor:
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+from core.training.passes import MicroBatchPasses, result_of
 
 
 @pytest.fixture
@@ -46,7 +38,7 @@ def setting(loaded: LoadedModel) -> tuple[list[nn.Parameter], list[module.Row]]:
 
 def test_on_a_cpu_each_prompt_adds_the_rows_that_were_asked_for(loaded: LoadedModel, sizes: list[int]) -> None:
     prompts, rows = setting(loaded)
-    run(MicroBatchPasses(loaded, 1).gradient(prompts, rows))
+    result_of(MicroBatchPasses(loaded, 1).gradient(prompts, rows))
     assert sizes == [2, 2, 2, 2]
 
 
@@ -59,7 +51,7 @@ def test_a_gpu_takes_more_rows_where_there_is_room(
     passes = MicroBatchPasses(pretended, 2)
     passes._precision = loaded.precision  # computed here all the same
     prompts, rows = setting(loaded)
-    run(passes.loss(prompts, rows))
+    result_of(passes.loss(prompts, rows))
     assert sizes == expected
 
 
@@ -67,7 +59,7 @@ def test_without_memory_a_step_begins_again_in_smaller_pieces(
     loaded: LoadedModel, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts, rows = setting(loaded)
-    expected = run(MicroBatchPasses(loaded, 4).gradient(prompts, rows))
+    expected = result_of(MicroBatchPasses(loaded, 4).gradient(prompts, rows))
     gradients = [prompt.grad for prompt in prompts]
     real = module.prompt_losses
 
@@ -79,13 +71,13 @@ def test_without_memory_a_step_begins_again_in_smaller_pieces(
     monkeypatch.setattr(module, "prompt_losses", short_of_memory)
     sizes.clear()
     passes = MicroBatchPasses(loaded, 2)
-    losses = run(passes.gradient(prompts, rows))
+    losses = result_of(passes.gradient(prompts, rows))
     assert sizes == [4, 4, 2, 2, 2, 2]
     assert (losses - expected).abs().max() < 1e-5
     assert all((prompt.grad - grad).abs().max() < 1e-6  # type: ignore[operator]
                for prompt, grad in zip(prompts, gradients, strict=True))
     sizes.clear()
-    run(passes.gradient(prompts, rows))
+    result_of(passes.gradient(prompts, rows))
     assert sizes == [2, 2, 2, 2], "what did not fit once is not tried again"
 
 
@@ -95,4 +87,4 @@ def test_a_row_that_does_not_fit_alone_is_an_error(loaded: LoadedModel, monkeypa
 
     monkeypatch.setattr(module, "prompt_losses", no_memory)
     with pytest.raises(torch.OutOfMemoryError):
-        run(MicroBatchPasses(loaded, 4).gradient(*setting(loaded)))
+        result_of(MicroBatchPasses(loaded, 4).gradient(*setting(loaded)))

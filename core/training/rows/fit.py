@@ -10,7 +10,7 @@ from torch import nn
 from core.data.batches import Example, rows_of
 from core.model import onednn
 from core.model.loading import LoadedModel
-from core.training.passes import MicroBatchPasses, Passes
+from core.training.passes import MicroBatchPasses, Passes, result_of
 from core.training.rows.passes import RowPasses
 
 if TYPE_CHECKING:
@@ -74,13 +74,9 @@ def agrees(passes: Passes, loaded: LoadedModel) -> bool:
 
 def _run(passes: Passes, rows: torch.Tensor, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
     prompt = nn.Parameter(rows.clone())
-    pieces = passes.gradient([prompt], rows_of([example]))
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            assert prompt.grad is not None
-            return end.value.float(), prompt.grad
+    losses = result_of(passes.gradient([prompt], rows_of([example])))
+    assert prompt.grad is not None
+    return losses.float(), prompt.grad
 
 
 def _parts(module: nn.Module) -> set[str]:
