@@ -46,7 +46,7 @@ def resolve(kind: str, content: Any) -> Any:
 @pytest.mark.parametrize("value", [
     None, True, False, 0, -1, 10**30, 2**5000, -(10**400), 0.1, -0.0, math.inf, 1e-320, 1 + 2j, "", "ü\x00\ud800",
     b"\xff", bytearray(b"x"), [], [1, [2.5, "a"]], (), (1,), (1, (2,)), {}, {1: "a", (1, 2): [3]}, {"tuple": [1]},
-    {1, "a"}, frozenset({1}), range(2, 9, 3), Counter("aab"), OrderedDict([(2, 1), (1, 2)]), deque([1, 2]),
+    {1, 2}, frozenset({1}), range(2, 9, 3), Counter("aab"), OrderedDict([(2, 1), (1, 2)]), deque([1, 2]),
     Decimal("1.10"), Fraction(1, 3), {1: 2}.keys(), {1: 2}.items(),
 ], ids=repr)
 def test_plain_data_arrives_as_it_was(value: Any) -> None:
