@@ -20,7 +20,9 @@ from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
 from core.contract.events import Event, Notice, RunFailed, RunStopped
-from core.contract.runs import ACTIVE, RunFolder, check_outputs, create_run, find_run, list_runs, summarize
+from core.contract.liveness import at_work, identity
+from core.contract.record import ACTIVE
+from core.contract.runs import RunFolder, check_outputs, create_run, find_run, list_runs, summarize
 from core.contract.wording import describe, score_table
 
 COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "export", "import", "doctor")
@@ -152,29 +154,34 @@ def _config(options: argparse.Namespace) -> Config:
 
 def run_train(options: argparse.Namespace) -> int:
     """`softtune train`."""
-    folder, config = _run_folder(options)
-    from core.console import captured_libraries, reporter
+    folder = _run_folder(options)
+    with at_work(folder.lock_file):
+        config = _taken_up(folder, options)
+        from core.console import captured_libraries, reporter
 
-    with captured_libraries(folder.engine_log) as (out, err), reporter(out, err, as_json=options.json) as show:
-        control = ControlInbox(folder.control_file)
-        _stop_on_signals(control, detached=options.queued is not None)
-        from core.jobs import train  # torch, from here on
-        from core.recorder import record
+        with captured_libraries(folder.engine_log) as (out, err), reporter(out, err, as_json=options.json) as show:
+            control = ControlInbox(folder.control_file)
+            _stop_on_signals(control, detached=options.queued is not None)
+            from core.jobs import train  # torch, from here on
+            from core.recorder import record
 
-        resume = (folder.checkpoints / "last.pt").exists()
-        events = train(config, folder, control, resume=resume, profile=options.profile)
-        return _drain(record(events, folder), show, control)
+            events = train(config, folder, control, resume=options.resume is not None, profile=options.profile)
+            return _drain(record(events, folder), show, control)
 
 
-def _run_folder(options: argparse.Namespace) -> tuple[RunFolder, Config]:
-    """A new run, one that the app has queued, or one to go on with."""
+def _run_folder(options: argparse.Namespace) -> RunFolder:
+    """A new run's folder, that of one which the app has queued, or of one to go on with."""
     if options.queued is None and options.resume is None:
         config = _config(options)
         check_outputs(config)
-        return create_run(config, options.name or ("demo" if options.demo else "train")), config
+        return create_run(config, options.name or ("demo" if options.demo else "train"))
     if options.overrides or options.config or options.demo or options.name:
         raise UsageError("--resume takes the run's own configuration", "leave CONFIG, --set, --demo and --name out")
-    folder = find_run(options.resume if options.queued is None else options.queued)
+    return find_run(options.resume if options.queued is None else options.queued)
+
+
+def _taken_up(folder: RunFolder, options: argparse.Namespace) -> Config:
+    """The configuration of a run that this process holds the lock of, and that from now on is known to be its."""
     run = summarize(folder)
     if run.state == "damaged":
         raise UsageError(f"{folder.run_id} is damaged: {run.reason}", "start a new run")
@@ -185,7 +192,9 @@ def _run_folder(options: argparse.Namespace) -> tuple[RunFolder, Config]:
     config = folder.read_config()
     if options.resume is not None:
         check_outputs(config)
-    return folder, config
+    record = folder.read_record()
+    folder.write_record(record.model_copy(update={**identity(), "state": "queued", "ended": None, "error": ""}))
+    return config
 
 
 def run_infer(options: argparse.Namespace) -> int:

@@ -28,7 +28,8 @@ from core.contract.events import (
     RunStopped,
 )
 from core.contract.files import write_whole
-from core.contract.runs import BEST_PUBLISHED, RunFolder, Split
+from core.contract.record import Split
+from core.contract.runs import BEST_PUBLISHED, RunFolder
 from core.data.batches import encode_problems
 from core.data.dataset import Dataset, prepare_dataset
 from core.data.humaneval import Problem, load_problems, select_problems, split_problems

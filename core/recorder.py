@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from core.contract.event_log import EventLog
 from core.contract.events import (
     CheckpointSaved,
     EvaluationCompleted,
@@ -21,7 +21,9 @@ from core.contract.events import (
     TrainingPlanned,
     ValidationCompleted,
 )
-from core.contract.runs import LOGS, EventLog, RunFolder, RunRecord, State, process_start
+from core.contract.liveness import identity
+from core.contract.record import RunRecord, State
+from core.contract.runs import LOGS, RunFolder
 from core.contract.wording import describe
 
 STATES: dict[type, State] = {
@@ -77,7 +79,7 @@ def _changes(event: Event) -> dict[str, object]:
         changes["state"] = STATES[type(event)]
     match event:
         case RunStarted():
-            changes |= {"pid": os.getpid(), "pid_started": process_start(os.getpid()), "ended": None, "error": ""}
+            changes |= identity() | {"ended": None, "error": ""}
         case RunFinished():
             changes["ended"] = event.time
         case RunStopped():

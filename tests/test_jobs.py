@@ -10,6 +10,7 @@ import torch
 from core.contract.config import Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox
+from core.contract.event_log import EventTail
 from core.contract.events import (
     CompletionGenerated,
     EvaluationCompleted,
@@ -22,7 +23,8 @@ from core.contract.events import (
     RunStarted,
     RunStopped,
 )
-from core.contract.runs import EventTail, RunFolder, Split, create_run, list_runs
+from core.contract.record import Split
+from core.contract.runs import RunFolder, create_run, list_runs
 from core.data.humaneval import load_problems
 from core.evaluation.job import evaluate
 from core.jobs import infer, train, with_model_of

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core.contract.runs import ACTIVE, list_runs
+from core.contract.record import ACTIVE
+from core.contract.runs import list_runs
 
 SOFTTUNE = Path(sys.executable).with_name("softtune")
 BRAILLE = re.compile("[\u2801-\u28ff]")

@@ -30,7 +30,8 @@ from core.contract.config_file import load_config
 from core.contract.control import ControlInbox, heed
 from core.contract.errors import CheckpointError
 from core.contract.events import CompletionGenerated, EvaluationCompleted, ProblemEvaluated
-from core.contract.runs import Split, create_run
+from core.contract.record import Split
+from core.contract.runs import create_run
 from core.data.dataset import prepare_dataset
 from core.generation.decoder import DecodingSettings, Request, complete
 from core.model.checkpoint import Checkpoint, save_checkpoint

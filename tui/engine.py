@@ -18,8 +18,10 @@ from pathlib import Path
 from core.contract.config import Config
 from core.contract.control import Command, send
 from core.contract.errors import SofttuneError
+from core.contract.event_log import EventTail
 from core.contract.events import Event
-from core.contract.runs import ACTIVE, RUNS, EventTail, RunFolder, RunSummary, State, create_run, list_runs, summarize
+from core.contract.record import ACTIVE, State
+from core.contract.runs import RUNS, RunFolder, RunSummary, create_run, list_runs, summarize
 from tui.visible import visible
 
 EngineCommand = Callable[[RunFolder], list[str]]

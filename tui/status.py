@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textual.content import Content
 from textual.style import Style
 
-from core.contract.runs import State
+from core.contract.record import State
 from tui.follower import Scene
 from tui.formatting import duration
 from tui.visible import visible_line

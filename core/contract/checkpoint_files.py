@@ -15,7 +15,8 @@ from pathlib import Path
 
 from core.contract.errors import CheckpointError
 from core.contract.files import replacing
-from core.contract.runs import ACTIVE, BEST_PUBLISHED, SOFT_PROMPTS, RunFolder, summarize
+from core.contract.record import ACTIVE
+from core.contract.runs import BEST_PUBLISHED, SOFT_PROMPTS, RunFolder, summarize
 
 TRASH = ".trash"
 REPLACED = "replaced"

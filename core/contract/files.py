@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+FORMAT_VERSION = 1
+"""Of run.json, checkpoints and events.jsonl. A file with a higher one is of a newer softtune, and is refused."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:

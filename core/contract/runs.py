@@ -9,66 +9,20 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from core.contract.config import Config
 from core.contract.config_file import parse_config, render_config
 from core.contract.errors import SofttuneError, UsageError
-from core.contract.events import Event, UnknownEvent, event_line, parse_event
 from core.contract.files import write_whole
+from core.contract.liveness import judge, last_heartbeat
+from core.contract.record import RunRecord, State
 
 RUNS = Path("runs")
 SOFT_PROMPTS = Path("soft_prompts")
 LOGS = Path("logs")
 BEST_PUBLISHED = SOFT_PROMPTS / "best_soft_prompts.pt"
-
-State = Literal["queued", "running", "paused", "stopped", "finished", "failed", "crashed", "damaged"]
-ACTIVE: frozenset[str] = frozenset({"queued", "running", "paused"})
-QUEUE_SECONDS = 60
-"""A queued run that no engine took up within this time counts as crashed."""
-
-FORMAT_VERSION = 1
-
-
-class Split(BaseModel):
-    """Task ids that train and task ids that are held out."""
-
-    model_config = ConfigDict(frozen=True)
-    train: list[str]
-    heldout: list[str]
-
-    def kind(self, task_id: str) -> Literal["train", "heldout", ""]:
-        """Which side a problem is on; "" for one the split does not know."""
-        return "train" if task_id in self.train else "heldout" if task_id in self.heldout else ""
-
-
-class RunRecord(BaseModel):
-    """run.json: the state of a run as its engine last wrote it."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-    format_version: int = FORMAT_VERSION
-    run_id: str
-    state: State = "queued"
-    pid: int | None = None
-    pid_started: float | None = None
-    """Start time of that process, so that a reused pid is not taken for it."""
-    host: str = ""
-    started: float
-    """Seconds since the epoch."""
-    ended: float | None = None
-    model: str = ""
-    versions: dict[str, str] = {}
-    dataset_sha256: str = ""
-    split: Split | None = None
-    step: int = 0
-    total_steps: int = 0
-    heldout_loss: float | None = None
-    pass_at_1: dict[str, float | None] = {}
-    """pass@1 by "all", "train", "heldout", once scored."""
-    error: str = ""
-
 
 @dataclass
 class RunFolder:
@@ -85,6 +39,7 @@ class RunFolder:
     events_file = property(lambda self: self.root / "events.jsonl")
     control_file = property(lambda self: self.root / "control.jsonl")
     engine_log = property(lambda self: self.root / "engine.log")
+    lock_file = property(lambda self: self.root / "engine.lock")
     checkpoints = property(lambda self: self.root / "checkpoints")
     problems_file = property(lambda self: self.root / "problems.jsonl")
     trace_file = property(lambda self: self.root / "profile" / "trace.json.gz")
@@ -163,36 +118,6 @@ def find_run(run_id: str, runs: Path = RUNS) -> RunFolder:
     return RunFolder(runs / fits[-1])
 
 
-def process_start(pid: int) -> float | None:
-    """When a process started (clock ticks since boot); None when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    except OSError:
-        return None
-    else:
-        after_name = stat.rpartition(")")[2].split()
-        return None if after_name[0] == "Z" else float(after_name[19])
-    try:  # a system without /proc: all that can be asked is whether it is there
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return None
-    return 0.0
-
-
-def judge(record: RunRecord, now: float | None = None) -> State:
-    """The state of a run, given that its engine may be gone without having said so."""
-    if record.state not in ACTIVE or record.host != socket.gethostname():
-        return record.state
-    if record.pid is None:
-        waited = (time.time() if now is None else now) - record.started
-        return "queued" if waited < QUEUE_SECONDS else "crashed"
-    started = process_start(record.pid)
-    return record.state if started is not None and started == record.pid_started else "crashed"
-
-
 @dataclass(frozen=True)
 class RunSummary:
     """One line in a list of runs; `reason` says why a run is damaged or failed."""
@@ -211,8 +136,9 @@ def summarize(folder: RunFolder) -> RunSummary:
         return RunSummary(folder, "damaged", None, f"run.json: {error.strerror}")
     except ValidationError as error:
         first = error.errors()[0]
-        return RunSummary(folder, "damaged", None, f"run.json: {first['msg']}")
-    return RunSummary(folder, judge(record), record, record.error)
+        return RunSummary(folder, "damaged", None, f"run.json: {first['msg'].removeprefix('Value error, ')}")
+    state, reason = judge(record, last_heartbeat(Path(folder.lock_file)))
+    return RunSummary(folder, state, record, reason)
 
 
 def list_runs(runs: Path = RUNS) -> list[RunSummary]:
@@ -228,96 +154,3 @@ def list_runs(runs: Path = RUNS) -> list[RunSummary]:
     return [summarize(RunFolder(root)) for root in roots]
 
 
-class EventLog:
-    """The engine's end of events.jsonl: appends whole lines. A torn line that a crash left is cut off first."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b")  # noqa: SIM115 - lives as long as the run
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            self._file.truncate(whole)
-
-    def append(self, event: Event) -> None:
-        """Write one event; it is in the kernel's hands when this returns."""
-        self._file.write(event_line(event).encode() + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Make everything durable."""
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-
-_events: TypeAdapter[list[Event]] = TypeAdapter(list[Annotated[Event, Field(discriminator="type")]])
-
-
-class EventTail:
-    """A reader's end of events.jsonl: each `read` gives what arrived since the last one.
-
-    A line that is not whole yet waits; a line that is no event is counted in `skipped`, one of a newer version in
-    `unknown`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self.behind = False
-        self.skipped = 0
-        self.unknown = 0
-
-    def read(self, at_most: int = -1) -> list[Event]:
-        """New events, oldest first; [] when there are none or the file is not there yet.
-
-        Args:
-            at_most: bytes to read now, so that a long log comes in parts; -1 for all. `behind` says if more is there.
-        """
-        self.behind = False
-        try:
-            with open(self._path, "rb") as file:
-                file.seek(self._offset)
-                data = file.read(at_most)
-                if len(data) == at_most:
-                    data += file.readline()
-                    self.behind = True
-        except FileNotFoundError:
-            return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        lines = whole.splitlines()
-        try:
-            return _events.validate_json(b"[" + b",".join(lines) + b"]")
-        except ValidationError:
-            return self._one_by_one(lines)
-
-    def _one_by_one(self, lines: list[bytes]) -> list[Event]:
-        events: list[Event] = []
-        for line in lines:
-            event = parse_event(line)
-            if event is None:
-                self.skipped += 1
-            elif isinstance(event, UnknownEvent):
-                self.unknown += 1
-            else:
-                events.append(event)
-        return events
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file that are JSON objects; a torn or foreign line is left out."""
-    import json
-
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows

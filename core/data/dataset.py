@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from core.contract.config import Config
 from core.contract.errors import DataError
 from core.contract.files import write_whole
-from core.contract.runs import RunFolder, Split
+from core.contract.record import Split
+from core.contract.runs import RunFolder
 from core.data.humaneval import Problem, ProblemSet, load_problems, select_problems, split_problems
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from core.contract.config import DatasetSettings
 from core.contract.errors import DataError
 from core.contract.plan import split_sizes
-from core.contract.runs import Split
+from core.contract.record import Split
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from core.contract.config import Config
 from core.contract.control import ControlInbox, StopRequested
 from core.contract.events import EvaluationCompleted, Event, RunFinished, RunStopped
 from core.contract.files import write_whole
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.data.humaneval import load_problems
 from core.evaluation.completions import read_completions, read_good_lines
 from core.evaluation.scoring import score

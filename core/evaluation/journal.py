@@ -20,7 +20,8 @@ from typing import IO, Any, get_args
 
 from core.contract.config import EvaluationSettings
 from core.contract.errors import DataError
-from core.contract.runs import process_start, read_jsonl
+from core.contract.event_log import read_jsonl
+from core.contract.liveness import process_start
 from core.data.humaneval import Problem
 from core.evaluation.verdicts import Isolation
 

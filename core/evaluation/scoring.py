@@ -15,7 +15,7 @@ from core.contract.config import EvaluationSettings
 from core.contract.control import ControlInbox, heed
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated
 from core.contract.files import replacing
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.data.humaneval import Problem
 from core.evaluation.completions import check_task_ids
 from core.evaluation.journal import STRONGEST_FIRST, Findings, Journal, strength, work_key

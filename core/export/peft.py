@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from core.contract.config import Config, ModelSettings
 from core.contract.errors import CheckpointError
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.model.checkpoint import Checkpoint
 
 WEIGHTS, CONFIG, CARD = "adapter_model.safetensors", "adapter_config.json", "README.md"

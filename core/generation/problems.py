@@ -13,7 +13,7 @@ from core.contract.config import Config
 from core.contract.control import ControlInbox, heed
 from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Progress
 from core.contract.files import write_whole
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.data.batches import Example, encode_problems
 from core.data.humaneval import Problem
 from core.generation.decoder import Completion, DecodingSettings, Request, complete

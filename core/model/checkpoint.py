@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from core.contract.errors import CheckpointError
-from core.contract.files import replacing
-from core.contract.runs import FORMAT_VERSION, Split
+from core.contract.files import FORMAT_VERSION, replacing
+from core.contract.record import Split
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from core.contract.config import Config
 from core.contract.errors import CheckpointError
 from core.contract.events import CheckpointSaved
 from core.contract.files import replacing
-from core.contract.runs import BEST_PUBLISHED, RUNS, SOFT_PROMPTS, RunFolder, Split
+from core.contract.record import Split
+from core.contract.runs import BEST_PUBLISHED, RUNS, SOFT_PROMPTS, RunFolder
 from core.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from core.model.soft_prompt import SoftPrompt
 from core.training.loss import perplexity

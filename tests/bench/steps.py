@@ -20,7 +20,8 @@ from core.contract.config import Config
 from core.contract.control import ControlInbox
 from core.contract.events import Event, StepCompleted
 from core.contract.plan import plan_training
-from core.contract.runs import RunFolder, Split
+from core.contract.record import Split
+from core.contract.runs import RunFolder
 from core.data.batches import Example
 from core.model.loading import LoadedModel
 from core.model.soft_prompt import SoftPrompt

@@ -85,7 +85,7 @@ def test_restoring_replaces_nothing(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize("state", ["queued", "running", "paused"])
 def test_a_run_at_work_keeps_its_checkpoints(folder: RunFolder, state: str) -> None:
-    from core.contract.runs import process_start
+    from core.contract.liveness import process_start
 
     pid = os.getpid()
     folder.write_record(folder.read_record().model_copy(

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from core.contract.control import Command, ControlInbox, StopRequested, heed, send
+from core.contract.event_log import EventLog, EventTail
 from core.contract.events import (
     EvaluationCompleted,
     Event,
@@ -20,7 +21,6 @@ from core.contract.events import (
     event_line,
     parse_event,
 )
-from core.contract.runs import EventLog, EventTail
 
 MEMORY = Memory(device="cpu", allocated=1, reserved=1, peak=2, total=3, process=1)
 

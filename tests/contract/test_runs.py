@@ -9,7 +9,8 @@ import pytest
 from core.contract.config import Config
 from core.contract.errors import UsageError
 from core.contract.files import write_whole
-from core.contract.runs import create_run, find_run, judge, list_runs, process_start
+from core.contract.liveness import judge, process_start
+from core.contract.runs import create_run, find_run, list_runs
 
 
 def test_a_new_run_has_its_configuration_and_is_queued(tmp_path: Path) -> None:
@@ -41,11 +42,11 @@ def test_runs_are_found_by_id_by_name_and_as_last(tmp_path: Path) -> None:
 def test_a_running_run_is_believed_only_while_its_process_lives(tmp_path: Path) -> None:
     record = create_run(Config(), "x", tmp_path).read_record()
     alive = {"state": "running", "pid": os.getpid(), "pid_started": process_start(os.getpid())}
-    assert judge(record.model_copy(update=alive)) == "running"
-    assert judge(record.model_copy(update={**alive, "pid_started": 1.0})) == "crashed"  # the pid was used again
-    assert judge(record.model_copy(update={**alive, "pid": 2**22 + 1})) == "crashed"
-    assert judge(record.model_copy(update={**alive, "state": "finished", "pid": 1})) == "finished"
-    assert judge(record, now=time.time() + 3600) == "crashed"  # queued, and nobody came
+    assert judge(record.model_copy(update=alive)).state == "running"
+    assert judge(record.model_copy(update={**alive, "pid_started": 1.0})).state == "crashed"  # the pid was used again
+    assert judge(record.model_copy(update={**alive, "pid": 2**22 + 1})).state == "crashed"
+    assert judge(record.model_copy(update={**alive, "state": "finished", "pid": 1})).state == "finished"
+    assert judge(record, now=time.time() + 3600).state == "crashed"  # queued, and nobody came
 
 
 def test_a_damaged_folder_is_listed_with_its_reason(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from core.contract.config import EvaluationSettings
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import DataError
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated, event_line, parse_event
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.data.humaneval import Problem
 from core.evaluation.journal import strength
 from core.evaluation.sandbox import Program

@@ -10,7 +10,7 @@ import torch
 
 from core.contract.config_file import load_config
 from core.contract.errors import CheckpointError, UsageError
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.export.formats import export, import_adapter
 from core.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 

@@ -14,7 +14,7 @@ from core.contract.config import Config
 from core.contract.config_file import load_config
 from core.contract.control import ControlInbox
 from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Progress
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.data.humaneval import load_problems
 from core.generation.problems import complete_problems
 from core.model.loading import LoadedModel, load_model

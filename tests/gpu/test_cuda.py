@@ -13,7 +13,8 @@ from core.contract.config_file import parse_config
 from core.contract.control import ControlInbox
 from core.contract.events import Event, StepCompleted, ValidationCompleted
 from core.contract.plan import plan_training
-from core.contract.runs import Split, create_run
+from core.contract.record import Split
+from core.contract.runs import create_run
 from core.data.batches import Example
 from core.model.loading import LoadedModel, Precision, choose_precision
 from core.model.memory import measure_memory

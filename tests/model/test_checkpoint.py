@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.contract.errors import CheckpointError
-from core.contract.runs import Split
+from core.contract.record import Split
 from core.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT = Checkpoint(

@@ -14,7 +14,8 @@ from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import SofttuneError
 from core.contract.events import CheckpointSaved, Event, Notice, StepCompleted, ValidationCompleted
 from core.contract.plan import plan_training
-from core.contract.runs import Split, create_run
+from core.contract.record import Split
+from core.contract.runs import create_run
 from core.data.batches import encode_problems
 from core.data.humaneval import load_problems
 from core.model.checkpoint import load_checkpoint

@@ -21,8 +21,11 @@ from typing import Any
 from core.contract import events as ev
 from core.contract.config import Config
 from core.contract.control import Command, ControlInbox
+from core.contract.event_log import EventLog
 from core.contract.events import Event
-from core.contract.runs import EventLog, RunFolder, RunRecord, Split, create_run, process_start
+from core.contract.liveness import process_start
+from core.contract.record import RunRecord, Split
+from core.contract.runs import RunFolder, create_run
 
 GB = 10**9
 VERDICTS = (

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from core.contract.config import Config
 from core.contract.config_file import render_config
-from core.contract.runs import EventLog, RunFolder, RunRecord
+from core.contract.event_log import EventLog
+from core.contract.record import RunRecord
+from core.contract.runs import RunFolder
 from tests.tui import fake_run
 
 ROOT = Path(__file__).parents[2]

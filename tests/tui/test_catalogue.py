@@ -12,8 +12,9 @@ import pytest
 
 from core.contract import events as ev
 from core.contract.checkpoint_files import delete_checkpoint
+from core.contract.event_log import EventLog
 from core.contract.events import Score
-from core.contract.runs import EventLog, RunFolder
+from core.contract.runs import RunFolder
 from tests.tui.fake_run import make_run, training, write_checkpoints, write_summary
 from tui.checkpoints.catalogue import CatalogueReader, CheckpointRow
 from tui.checkpoints.columns import BY_ID, COLUMNS, Column, Order, as_text, cells_of, fits, ordered

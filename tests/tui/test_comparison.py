@@ -12,7 +12,8 @@ import pytest
 from core.contract import events as ev
 from core.contract.config import Config
 from core.contract.config_file import render_config
-from core.contract.runs import EventLog, RunFolder
+from core.contract.event_log import EventLog
+from core.contract.runs import RunFolder
 from core.contract.workbench import Neighbour, Refused, TokensInspected, VirtualToken
 from tests.tui.fake_run import training
 from tui.checkpoints.catalogue import CheckpointRow

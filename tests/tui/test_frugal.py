@@ -13,7 +13,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from core.contract import events as ev
-from core.contract.runs import EventLog
+from core.contract.event_log import EventLog
 from tests.tui.conftest import OpenApp, until
 from tests.tui.fake_run import make_run, training
 from tui.frugal import GAP, RunsUpdate, TerminalCells

@@ -10,7 +10,8 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from core.contract import events as ev
-from core.contract.runs import EventLog, RunFolder
+from core.contract.event_log import EventLog
+from core.contract.runs import RunFolder
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_train_screen import words

@@ -14,7 +14,8 @@ import pytest
 
 from core.contract.config import Config
 from core.contract.control import Command, send
-from core.contract.runs import RunFolder, create_run, process_start
+from core.contract.liveness import process_start
+from core.contract.runs import RunFolder, create_run
 from tests.tui.fake_run import __file__ as fake_engine
 
 pytestmark = [

@@ -10,7 +10,8 @@ import pytest
 
 from core.contract import events as ev
 from core.contract.config import Config
-from core.contract.runs import EventLog, RunFolder, create_run
+from core.contract.event_log import EventLog
+from core.contract.runs import RunFolder, create_run
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_hardware import FakeNvml

@@ -14,7 +14,9 @@ from core.contract.checkpoint_files import SUFFIX, TRASH, Trashed, trashed
 from core.contract.config import Config
 from core.contract.errors import ConfigError, SofttuneError
 from core.contract.events import Score, TrainingPlanned
-from core.contract.runs import RUNS, RunFolder, RunRecord, State, judge
+from core.contract.liveness import judge, last_heartbeat
+from core.contract.record import RunRecord, State
+from core.contract.runs import RUNS, RunFolder
 from tui.checkpoints.facts import FactsReader, RunFacts, Scores, read_scores, stamp_of
 
 Value = TypeVar("Value")
@@ -131,7 +133,8 @@ class RunReader:
             return []
         config, config_fault = self._once(Path(self.folder.config_file), self._config)
         facts = self._facts.read()
-        state, faults = judge(record), (config_fault, facts.fault)
+        state, _ = judge(record, last_heartbeat(Path(self.folder.lock_file)))
+        faults = config_fault, facts.fault
         return [self._row(file, state, record, config, facts, faults) for file in files]
 
     def _row(

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from core.contract.runs import ACTIVE
+from core.contract.record import ACTIVE
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.columns import BY_ID, COLUMNS, Order
 from tui.checkpoints.detail import Detail, detail_content, detail_title

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from core.contract.checkpoint_files import REPLACED, TRASH, same_bytes, what_goes
-from core.contract.runs import ACTIVE, BEST_PUBLISHED
+from core.contract.record import ACTIVE
+from core.contract.runs import BEST_PUBLISHED
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.formatting import data_size
 from tui.visible import visible_line

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.contract.runs import EventTail, RunFolder
+from core.contract.event_log import EventTail
+from core.contract.runs import RunFolder
 from tui.formatting import figure
 from tui.run_view import RunView, advance
 from tui.train.curves import Curve

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from core.contract.event_log import read_jsonl
 from core.contract.events import Score
-from core.contract.runs import RunFolder, Split, read_jsonl
+from core.contract.record import Split
+from core.contract.runs import RunFolder
 from core.contract.statistics import mcnemar_exact
 from tui.problems.files import natural_order, text
 

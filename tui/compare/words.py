@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from core.contract.runs import ACTIVE
+from core.contract.record import ACTIVE
 from tui.compare.comparison import Comparison, Side
 from tui.compare.curves import SIDE_STYLES
 from tui.compare.metrics import metrics, metrics_text

@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.contract.runs import RunFolder, Split, read_jsonl
+from core.contract.event_log import read_jsonl
+from core.contract.record import Split
+from core.contract.runs import RunFolder
 from tui.run_view import ProblemKey, ProblemState
 
 

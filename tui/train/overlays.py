@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.contract.errors import SofttuneError
-from core.contract.runs import RunFolder, RunSummary, State, list_runs
+from core.contract.record import State
+from core.contract.runs import RunFolder, RunSummary, list_runs
 from tui.engine import RunLink
 from tui.formatting import figure
 from tui.run_view import RunView, advance
