@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from core.contract.files import FORMAT_VERSION
 from core.contract.statistics import pass_at_k
 
 
@@ -116,9 +117,12 @@ class RunStarted(EventBase):
     """The engine has begun; nothing is loaded yet."""
 
     type: Literal["RunStarted"] = "RunStarted"
+    format_version: int = FORMAT_VERSION
+    """Of this event and those after it."""
     run_id: str
     model: str
     resumed_from_step: int = 0
+    """Steps after this one are told again, with the same numbers."""
     pid: int
 
 
@@ -181,6 +185,8 @@ class StepCompleted(MemberEvent):
     tokens_per_second: float
     """Tokens through the model, virtual ones included and padding not."""
     memory: Memory
+    skipped: int = 0
+    """Steps so far, this one included, that changed nothing because their loss or gradient was not finite."""
 
 
 class EpochCompleted(MemberEvent):
@@ -308,9 +314,11 @@ class EvaluationCompleted(EventBase):
 
 
 class RunPaused(EventBase):
-    """The engine waits, between two micro-batches."""
+    """The engine waits, between two micro-batches or for a disk."""
 
     type: Literal["RunPaused"] = "RunPaused"
+    reason: str = ""
+    """What it waits for; "" where the user asked for it."""
 
 
 class RunResumed(EventBase):
