@@ -9,6 +9,7 @@ import os
 import time
 import traceback
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,6 +43,8 @@ from core.generation.problems import complete_problems
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.model.loading import LoadedModel, load_model
 from core.model.soft_prompt import SoftPrompt
+from core.storage import until_written
+from core.training.checkpoints import BEST, LAST, load_best, load_last
 from core.training.loss import perplexity
 from core.training.member import Member
 from core.training.passes import MicroBatchPasses, mean_losses
@@ -58,16 +61,17 @@ def train(
     With `profile` it also tells where the time of training went.
     Writes problems, checkpoints and evaluations into the run folder, and publishes prompts and completions.
     """
-    last_file = folder.checkpoints / "last.pt"
+    last_file = folder.checkpoints / LAST
     member: Member | None = None
     start = time.perf_counter()
     try:
-        last = load_checkpoint(last_file) if resume else None
+        last, notices = load_last(folder) if resume else (None, [])
         step = last.step if last else 0
         yield RunStarted(run_id=folder.run_id, model=config.model.name, pid=os.getpid(), resumed_from_step=step)
+        yield from notices
         if config.evaluation.score_after_training:
             yield from foretell_refusal(config.evaluation)
-        dataset = prepare_dataset(config, folder)
+        dataset = yield from until_written(partial(prepare_dataset, config, folder), control)
         loaded = yield from load(config, control)
         yield from heed(control)
         trainer = build_trainer(config, loaded, dataset, folder, control, last)
@@ -80,14 +84,15 @@ def train(
             raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate, and start anew")
         evaluation = None
         if config.evaluation.score_after_training:
-            best = load_checkpoint(folder.checkpoints / "best.pt")
+            best, notices = load_best(folder, member.standing.best_epoch)
+            yield from notices
             evaluation = yield from unless_refused(complete_and_score(
                 config, loaded, "best", best, dataset, folder, control, published=Path(config.inference.output_path)
             ), config.evaluation, folder.evaluation("best") / "completions.jsonl")
         yield RunFinished(
             evaluation=evaluation,
             best_heldout_loss=member.standing.best_loss, best_epoch=member.standing.best_epoch,
-            best_checkpoint=str(folder.checkpoints / "best.pt"), published=[str(BEST_PUBLISHED)],
+            best_checkpoint=str(folder.checkpoints / BEST), published=[str(BEST_PUBLISHED)],
             seconds=time.perf_counter() - start,
         )
     except StopRequested:
@@ -193,7 +198,7 @@ def complete_and_score(
         config, loaded, checkpoint.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
     )
     if published:
-        write_whole(published, target.read_bytes())
+        yield from until_written(lambda: write_whole(published, target.read_bytes()), control)
     return (yield from with_summary(score(
         read_completions(target), {p.task_id: p for p in dataset.selected}, dataset.split, config.evaluation,
         results_path=evaluation / "results.jsonl", completions_path=published or target, checkpoint=name,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from core.contract.control import ControlInbox, StopRequested
 from core.contract.event_log import EventLog
 from core.contract.events import (
     CheckpointSaved,
@@ -21,10 +22,12 @@ from core.contract.events import (
     TrainingPlanned,
     ValidationCompleted,
 )
+from core.contract.files import LineFile, sweep
 from core.contract.liveness import identity
 from core.contract.record import RunRecord, State
 from core.contract.runs import LOGS, RunFolder
 from core.contract.wording import describe
+from core.storage import Reserve, until_written
 
 STATES: dict[type, State] = {
     RunStarted: "running", RunPaused: "paused", RunResumed: "running", RunStopped: "stopped", RunFinished: "finished",
@@ -32,37 +35,79 @@ STATES: dict[type, State] = {
 }
 
 
-def record(events: Iterator[Event], folder: RunFolder) -> Iterator[Event]:
+def record(events: Iterator[Event], folder: RunFolder, control: ControlInbox | None = None) -> Iterator[Event]:
     """Pass a job's events through, each on disk before it goes on.
 
-    A second ctrl+c ends the job at once; it is written down as a stop all the same.
+    Where the disk does not take them the job waits, unless `control` says stop. A second ctrl+c ends the job at once;
+    it is written down as a stop all the same.
     """
-    log = EventLog(folder.events_file)
-    readable = LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log"
-    LOGS.mkdir(exist_ok=True)
     step = 0
-    with contextlib.closing(log), open(readable, "a", encoding="utf-8") as lines:
-
-        def write(event: Event) -> None:
-            log.append(event)
-            _write_lines(lines, event)
-            _update_record(folder, event)
-
+    with contextlib.closing(_Recorder(folder, control or ControlInbox())) as recorder:
         try:
             for event in events:
                 step = getattr(event, "step", step)
-                write(event)
+                yield from recorder.written(event)
                 yield event
         except KeyboardInterrupt:
             last = folder.checkpoints / "last.pt"
-            write(RunStopped(step=step, checkpoint=str(last) if last.exists() else None))
+            recorder.try_to_write(RunStopped(step=step, checkpoint=str(last) if last.exists() else None))
             raise
 
 
-def _write_lines(file: TextIO, event: Event) -> None:
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-    for line in describe(event):
-        print(f"{stamp}  {line}", file=file, flush=True)
+class _Recorder:
+    """The files that a run's events go to."""
+
+    def __init__(self, folder: RunFolder, control: ControlInbox) -> None:
+        LOGS.mkdir(exist_ok=True)
+        sweep(folder.root)
+        self._folder, self._control = folder, control
+        self._log = EventLog(folder.events_file)
+        self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")
+        self._lacking = False
+        self._reserve = Reserve(folder.reserve_file)
+        with contextlib.suppress(OSError):  # the first event will tell
+            self._reserve.take()
+
+    def close(self) -> None:
+        """Make everything durable."""
+        self._reserve.give_up()
+        self._log.close()
+        self._readable.close()
+
+    def written(self, event: Event) -> Iterator[Event]:
+        """Write an event down; what is yielded tells of waiting for a disk."""
+        for write in self._writes(event):
+            try:
+                for said in until_written(partial(self._with_reserve, write), self._control):
+                    self._reserve.give_up()
+                    self._lacking = True
+                    self.try_to_write(said)
+                    yield said
+            except StopRequested:
+                return  # nothing more can be written, and the job will hear of the stop by itself
+
+    def _with_reserve(self, write: Callable[[], None]) -> None:
+        """Write; once a disk was full, only after there is room for the reserve again."""
+        if self._lacking:
+            self._reserve.take()
+            self._lacking = False
+        write()
+
+    def try_to_write(self, event: Event) -> None:
+        """Write an event down if the disk takes it."""
+        with contextlib.suppress(OSError):
+            for write in self._writes(event):
+                write()
+
+    def _writes(self, event: Event) -> list[Callable[[], None]]:
+        """What an event has to have written, each whole or not at all."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+        lines = "".join(f"{stamp}  {line}\n" for line in describe(event))
+        return [
+            lambda: self._log.append(event),
+            *([lambda: self._readable.append(lines.encode())] if lines else []),
+            lambda: _update_record(self._folder, event),
+        ]
 
 
 def _update_record(folder: RunFolder, event: Event) -> None:

@@ -72,6 +72,9 @@ class TrainingSettings(Section):
     num_epochs: int = setting(10, "passes over the training problems; 5 to 20 with early stopping", "epochs", ge=1)
     learning_rate: float = setting(0.01, "peak learning rate; 0.05 is faster and less stable", gt=0, le=10)
     warmup_steps: int = setting(100, "optimizer steps of linear warm-up to the peak learning rate", "steps", ge=0)
+    save_every_n_steps: int = setting(
+        20, "last.pt, from which a run goes on, is written every this many steps and after each epoch", "steps", ge=1
+    )
     max_grad_norm: float = setting(1.0, "the gradient's norm is clipped to this", gt=0)
     weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", ge=0, lt=1)
 

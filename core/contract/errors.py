@@ -4,6 +4,7 @@
     ├── UsageError             the command or its configuration is wrong; nothing was written (exit 2)
     │   └── ConfigError        one or more faults in a configuration, all listed
     ├── ModelError             the base model cannot be loaded or does not fit
+    ├── OutOfMemory            the device or the machine has too little memory for it
     ├── DataError              the problems or completions cannot be used
     ├── CheckpointError        a checkpoint file cannot be used
     └── SandboxError           programs cannot be run in isolation here
@@ -71,6 +72,10 @@ class ConfigError(UsageError):
 
 class ModelError(SofttuneError):
     """The base model cannot be found, read or held in memory."""
+
+
+class OutOfMemory(SofttuneError):
+    """There is not enough memory for the smallest piece of the work; says what would fit."""
 
 
 class DataError(SofttuneError):

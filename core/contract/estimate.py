@@ -178,6 +178,11 @@ def score_bytes(shape: ModelShape, arithmetic: int) -> int:
     return shape.vocabulary * (2 * arithmetic + 12 if arithmetic < 4 else 16)
 
 
+def gigabytes(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
 def _type_bytes(config: Config, device: Device) -> tuple[int, int]:
     """(bytes of a frozen weight, bytes of a number in the forward pass), by the rules of `core.model.loading`."""
     if device == "cpu":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.contract.events import Event, UnknownEvent, event_line, parse_event
+from core.contract.files import LineFile
 
 
 class EventLog:
@@ -17,24 +17,14 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b")  # noqa: SIM115 - lives as long as the run
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            self._file.truncate(whole)
+        self._file = LineFile(path)
 
     def append(self, event: Event) -> None:
-        """Write one event; it is in the kernel's hands when this returns."""
-        self._file.write(event_line(event).encode() + b"\n")
-        self._file.flush()
+        """Write one event; it is in the kernel's hands when this returns. Raises OSError, and leaves nothing torn."""
+        self._file.append(event_line(event).encode() + b"\n")
 
     def close(self) -> None:
         """Make everything durable."""
-        os.fsync(self._file.fileno())
         self._file.close()
 
 

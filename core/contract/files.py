@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that grow by whole lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import IO
 FORMAT_VERSION = 1
 """Of run.json, checkpoints and events.jsonl. A file with a higher one is of a newer softtune, and is refused."""
 
+_TEMPORARY = ".tmp"
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that becomes `path` when the block ends without an error (write, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -42,3 +44,52 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write `content` to `path` atomically; text is UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half-written below a folder that nobody else writes to."""
+    for left in folder.rglob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+class LineFile:
+    """A file that grows by whole lines. A torn line that a crash left is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = self._opened()
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines; they are in the kernel's hands when this returns.
+
+        Raises:
+            OSError: they could not be written; nothing of them stays.
+        """
+        if not os.fstat(self._handle).st_nlink:  # its folder was removed, or came back as another one
+            os.stat(self.path.parent)
+            os.close(self._handle)
+            self._handle = self._opened()
+        end = os.fstat(self._handle).st_size
+        rest = memoryview(lines)
+        try:
+            while rest:
+                rest = rest[os.write(self._handle, rest):]
+        except OSError:
+            os.ftruncate(self._handle, end)
+            raise
+
+    def close(self) -> None:
+        """Make everything durable."""
+        with contextlib.suppress(OSError):  # a pipe or a full disk: it stays in the kernel's hands
+            os.fsync(self._handle)
+        os.close(self._handle)
+
+    def _opened(self) -> int:
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content):
+            os.ftruncate(handle, whole)
+        return handle

@@ -40,6 +40,7 @@ class RunFolder:
     control_file = property(lambda self: self.root / "control.jsonl")
     engine_log = property(lambda self: self.root / "engine.log")
     lock_file = property(lambda self: self.root / "engine.lock")
+    reserve_file = property(lambda self: self.root / ".reserve")
     checkpoints = property(lambda self: self.root / "checkpoints")
     problems_file = property(lambda self: self.root / "problems.jsonl")
     trace_file = property(lambda self: self.root / "profile" / "trace.json.gz")

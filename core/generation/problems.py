@@ -18,6 +18,7 @@ from core.data.batches import Example, encode_problems
 from core.data.humaneval import Problem
 from core.generation.decoder import Completion, DecodingSettings, Request, complete
 from core.model.loading import LoadedModel
+from core.storage import until_written
 
 
 def complete_problems(
@@ -49,7 +50,8 @@ def complete_problems(
             finish_reason=completion.finish_reason, done=len(finished), total=len(requests),
         )
     rows_in_order = (finished[request.task_id, request.sample] for request in requests)
-    write_whole(output, "".join(json.dumps(row) + "\n" for row in rows_in_order))
+    lines = "".join(json.dumps(row) + "\n" for row in rows_in_order)
+    yield from until_written(lambda: write_whole(output, lines), control)
     yield CompletionsSaved(path=str(output), total=len(requests))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from core.contract.config import Config
 from core.contract.errors import CheckpointError
-from core.contract.events import CheckpointSaved
+from core.contract.events import CheckpointSaved, Notice
 from core.contract.files import replacing
 from core.contract.record import Split
 from core.contract.runs import BEST_PUBLISHED, RUNS, SOFT_PROMPTS, RunFolder
@@ -17,6 +19,9 @@ from core.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from core.model.soft_prompt import SoftPrompt
 from core.training.loss import perplexity
 from core.training.standing import Standing
+
+LAST, BEST = "last.pt", "best.pt"
+PREVIOUS, DAMAGED = "last.pt.previous", "last.pt.damaged"
 
 
 class CheckpointWriter:
@@ -35,12 +40,13 @@ class CheckpointWriter:
     def save_best(self, soft_prompt: SoftPrompt, standing: Standing, heldout_loss: float | None) -> CheckpointSaved:
         """best.pt, published as best_soft_prompts.pt."""
         checkpoint = self._checkpoint(soft_prompt, standing, heldout_loss)
-        return self._save(checkpoint, "best.pt", published=BEST_PUBLISHED, is_best=True)
+        return self._save(checkpoint, BEST, published=BEST_PUBLISHED, is_best=True)
 
     def save_last(self, soft_prompt: SoftPrompt, standing: Standing, state: dict[str, Any]) -> CheckpointSaved:
-        """last.pt, with what a resumed run needs."""
+        """last.pt, with what a resumed run needs; the one before it stays as last.pt.previous."""
         checkpoint = self._checkpoint(soft_prompt, standing, standing.heldout_loss)
-        return self._save(dataclasses.replace(checkpoint, training=state), "last.pt")
+        _keep(self.folder.checkpoints / LAST, self.folder.checkpoints / PREVIOUS)
+        return self._save(dataclasses.replace(checkpoint, training=state), LAST)
 
     def _checkpoint(self, soft_prompt: SoftPrompt, standing: Standing, heldout_loss: float | None) -> Checkpoint:
         metrics = {
@@ -56,6 +62,7 @@ class CheckpointWriter:
     def _save(
         self, checkpoint: Checkpoint, name: str, *, published: Path | None = None, is_best: bool = False
     ) -> CheckpointSaved:
+        os.stat(self.folder.root)  # one that was removed is not made again, half empty
         path = self.folder.checkpoints / name
         save_checkpoint(checkpoint, path)
         copies = []
@@ -83,3 +90,59 @@ class CheckpointWriter:
                 copy.unlink()
 
 
+def load_last(folder: RunFolder) -> tuple[Checkpoint | None, list[Notice]]:
+    """The newest checkpoint that training can go on from, None where there is none yet, and what to tell of it.
+
+    One that is damaged is put aside as last.pt.damaged, and the one before it is taken.
+
+    Raises:
+        CheckpointError: there are some, and none can be used.
+    """
+    notices: list[Notice] = []
+    found = [folder.checkpoints / name for name in (LAST, PREVIOUS) if (folder.checkpoints / name).exists()]
+    for path in found:
+        try:
+            checkpoint = load_checkpoint(path)
+            if checkpoint.training is None:
+                raise CheckpointError(f"{path} has no optimizer state")
+        except CheckpointError as error:
+            notices.append(Notice(what=error.what, remedy=f"the one before it, {PREVIOUS}, is taken instead"))
+            if path.name == LAST and len(found) > 1:
+                os.replace(path, folder.checkpoints / DAMAGED)  # or it would become the one before the next
+            continue
+        return checkpoint, notices
+    if notices:
+        raise CheckpointError("; ".join(notice.what for notice in notices),
+                              "training cannot go on from it: start a new run; best.pt can still be used to infer")
+    return None, []
+
+
+def load_best(folder: RunFolder, best_epoch: int | None) -> tuple[Checkpoint, list[Notice]]:
+    """best.pt, or where it is damaged the same prompt from its epoch's checkpoint, and what to tell of that.
+
+    Raises:
+        CheckpointError: neither can be used.
+    """
+    try:
+        return load_checkpoint(folder.checkpoints / BEST), []
+    except CheckpointError as error:
+        same = folder.checkpoints / f"epoch_{best_epoch or 0:04d}.pt"
+        if not same.exists():
+            raise
+        return load_checkpoint(same), [Notice(what=error.what, remedy=f"{same} holds the same prompt, and is taken")]
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Let `previous` be what `path` is now; at no moment is there neither."""
+    temporary = path.with_name(f".{previous.name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    try:
+        os.link(path, temporary)
+    except FileNotFoundError:
+        return  # there is none yet
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, previous)
+    with contextlib.suppress(FileNotFoundError):  # two names of one file stay both where one is renamed to the other
+        temporary.unlink()

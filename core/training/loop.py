@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 
 from core.contract.control import ControlInbox, StopRequested, heed
-from core.contract.events import Event, Progress, StepCompleted
+from core.contract.errors import OutOfMemory, SofttuneError
+from core.contract.events import CheckpointSaved, Event, Notice, Progress, StepCompleted
 from core.data.batches import Example, rows_of, supervised_tokens
 from core.model.memory import measure_memory
+from core.storage import in_words, until_written
 from core.training.member import Member
 from core.training.passes import Passes, Pieces, mean_losses
 from core.training.profile import Section, untimed
-
-if TYPE_CHECKING:
-    from core.contract.errors import SofttuneError
 
 
 class Trainer:
@@ -59,14 +57,17 @@ class Trainer:
                     yield Progress(stage="training", done=done, total=total, unit="steps")
                 announced = not over
                 yield from self.finish_epoch(over) if over else self.train_step(active)
-        except StopRequested:
+        except (StopRequested, OutOfMemory):  # between two steps, or in one that is left undone
             for member in self.members:
-                yield member.save_last()
+                yield self.try_to_save(member)
             raise
         yield from self.tell_early_ends()
 
     def train_step(self, members: Sequence[Member]) -> Iterator[Event]:
-        """One optimizer step of each. A stop in its middle leaves it undone; a resumed run does it again."""
+        """One optimizer step of each. A stop in its middle leaves it undone; a resumed run does it again.
+
+        A step whose loss or gradient is not finite is told and counted, and changes nothing.
+        """
         start = time.perf_counter()
         with self.section("data"):
             batches = [member.next_batch() for member in members]
@@ -77,9 +78,9 @@ class Trainer:
             ]
         prompts = [member.soft_prompt.weight for member in members]
         losses = yield from self.heeding(self.passes.gradient(prompts, rows))
-        with self.section("optimizer"):
-            updates = [member.update() for member in members]
         found = [loss / scale for loss, scale in zip(losses.tolist(), scales, strict=True)]
+        with self.section("optimizer"):
+            updates = [member.update(loss) for member, loss in zip(members, found, strict=True)]
         seconds, memory = time.perf_counter() - start, measure_memory(self.device)
         for member, batch, loss, (rate, grad_norm) in zip(members, batches, found, updates, strict=True):
             yield from member.watch(loss, grad_norm)
@@ -88,30 +89,51 @@ class Trainer:
             yield StepCompleted(
                 step=member.standing.step, total_steps=member.plan.total_steps, epoch=member.standing.epoch, loss=loss,
                 learning_rate=rate, grad_norm=grad_norm, tokens_per_second=tokens / seconds, memory=memory,
-                member=member.number,
+                skipped=member.standing.skipped, member=member.number,
             )
+            if member.save_is_due or member.failure:
+                yield from self.saved(member.save_last)
 
     def heeding(self, pieces: Pieces) -> Generator[Event, None, torch.Tensor]:
-        """Run a pass to its end, and between its pieces do what the user asks for."""
+        """Run a pass to its end, and between its pieces do what the user asks for; passes on what it has to tell."""
         with contextlib.closing(pieces):
             while True:
                 yield from heed(self.control)
                 try:
-                    next(pieces)
+                    piece = next(pieces)
                 except StopIteration as end:
                     return end.value  # type: ignore[no-any-return]
+                if isinstance(piece, Notice):
+                    yield piece
 
     def finish_epoch(self, members: Sequence[Member]) -> Iterator[Event]:
         """Tell of the epoch that is over, measure the held-out loss where that is due, and write checkpoints."""
         for member in members:
             yield from member.tell_epoch()
-        due = [member for member in members if member.validation_is_due]
+        due = [member for member in members
+               if member.validation_is_due and member.standing.validated_epoch < member.standing.epoch]
         if due:
             yield from self.validate(due)
         for member in members:
+            for write in member.epoch_writes():
+                yield from self.saved(write)
+
+    def saved(self, write: Callable[[], CheckpointSaved]) -> Iterator[Event]:
+        """Write a checkpoint, and wait for a disk that does not take it."""
+
+        def timed() -> CheckpointSaved:
             with self.section("writing"):
-                saved = member.finish_epoch()
-            yield from saved
+                return write()
+
+        yield (yield from until_written(timed, self.control))
+
+    def try_to_save(self, member: Member) -> Event:
+        """Write last.pt if the disk takes it; what is told of it."""
+        try:
+            return member.save_last()
+        except OSError as error:
+            return Notice(what=f"{in_words(error)}; the steps since the last checkpoint are lost", member=member.number,
+                          remedy="make room, or mend it; softtune train --resume takes these steps again")
 
     def validate(self, members: Sequence[Member], *, untrained: bool = False) -> Iterator[Event]:
         """Mean token loss of each on its held-out problems."""

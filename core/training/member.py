@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -86,8 +86,11 @@ class Member:
 
     # One step
 
-    def update(self) -> tuple[float, float]:
-        """Clip and apply the gradient; returns (learning rate, gradient norm before clipping)."""
+    def update(self, loss: float) -> tuple[float, float]:
+        """Clip and apply the gradient; returns (learning rate, gradient norm before clipping).
+
+        A step whose loss or gradient is not finite changes neither the prompt nor the optimizer.
+        """
         settings = self.config.training
         step = self.standing.step + 1
         rate = settings.learning_rate * learning_rate_factor(step, self.plan.total_steps, self.plan.warmup_steps)
@@ -95,9 +98,9 @@ class Member:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.soft_prompt.parameters(), settings.max_grad_norm).item()
-        if self.scaler.is_enabled() or math.isfinite(norm):  # the scaler skips by itself, and lowers its scale
+        if math.isfinite(loss) and math.isfinite(norm):
             self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self.scaler.update()  # lowers its scale where the gradient is not finite
         return rate, norm
 
     def watch(self, loss: float, grad_norm: float) -> Iterator[Event]:
@@ -106,6 +109,7 @@ class Member:
         if math.isfinite(loss) and math.isfinite(grad_norm):
             standing.skipped_in_a_row = 0
             return
+        standing.skipped += 1
         standing.skipped_in_a_row += 1
         what = f"step {standing.step + 1} was skipped: loss {loss:.4g}, gradient norm {grad_norm:.4g}"
         remedy = "lower training.learning_rate"
@@ -114,7 +118,6 @@ class Member:
         if standing.skipped_in_a_row < SKIPPED_STEPS_LIMIT:
             yield Notice(what=what, remedy=remedy, setting="training.learning_rate", member=self.number)
             return
-        yield self.save_last()
         what = f"{SKIPPED_STEPS_LIMIT} steps in a row had no finite gradient; {what}"
         self.failure = SofttuneError(what, remedy)
 
@@ -126,6 +129,11 @@ class Member:
         if math.isfinite(loss):
             standing.epoch_loss += loss * supervised
             standing.epoch_tokens += supervised
+
+    @property
+    def save_is_due(self) -> bool:
+        """Whether last.pt is to be written in the middle of an epoch."""
+        return not self.epoch_is_over and self.standing.step % self.config.training.save_every_n_steps == 0
 
     # The end of an epoch
 
@@ -144,7 +152,7 @@ class Member:
         previous = standing.best_loss
         is_best = epoch > 0 and math.isfinite(loss) and (previous is None or loss < previous)
         if epoch > 0:
-            standing.heldout_loss = loss
+            standing.heldout_loss, standing.validated_epoch = loss, epoch
             standing.validations_without_best = 0 if is_best else standing.validations_without_best + 1
         if is_best:
             standing.best_loss, standing.best_epoch = loss, epoch
@@ -153,21 +161,19 @@ class Member:
             previous_best=previous, seconds=seconds, member=self.number,
         )
 
-    def finish_epoch(self) -> list[CheckpointSaved]:
-        """Write the epoch's checkpoints and step to the next epoch."""
+    def epoch_writes(self) -> Iterator[Callable[[], CheckpointSaved]]:
+        """The writes at the end of an epoch, each whole or not at all; before the last one comes the next epoch."""
         standing, validated = self.standing, self.validation_is_due
         is_best = validated and standing.best_epoch == standing.epoch
         heldout_loss = standing.heldout_loss if validated else None
-        saved = []
         if not self.config.evaluation.save_best_only:
-            saved.append(self.checkpoints.save_epoch(self.soft_prompt, standing, heldout_loss))
+            yield lambda: self._signed(self.checkpoints.save_epoch(self.soft_prompt, standing, heldout_loss))
         if is_best:
-            saved.append(self.checkpoints.save_best(self.soft_prompt, standing, heldout_loss))
+            yield lambda: self._signed(self.checkpoints.save_best(self.soft_prompt, standing, heldout_loss))
         standing.last_train_loss = standing.train_loss
         standing.epoch, standing.step_in_epoch = standing.epoch + 1, 0
         standing.epoch_loss, standing.epoch_tokens = 0.0, 0
-        saved.append(self.checkpoints.save_last(self.soft_prompt, standing, self.state()))
-        return [self._signed(event) for event in saved]
+        yield self.save_last
 
     def tell_early_end(self) -> Iterator[Event]:
         """Why training ended before its last epoch, if it did."""
@@ -191,18 +197,28 @@ class Member:
         return self._signed(self.checkpoints.save_last(self.soft_prompt, self.standing, self.state()))
 
     def state(self) -> dict[str, Any]:
-        """Optimizer, scaler and standing, as plain data."""
+        """Optimizer, scaler, standing and the state of torch's random numbers, as plain data and tensors."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "standing": asdict(self.standing),
+            "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned. Data order comes from seed and epoch, and nothing else is random."""
+        """Go on from what `state` returned; the order of the data comes from seed and epoch.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not that.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.standing = Standing(**state["standing"])
+        self.standing.skipped_in_a_row = 0  # where it was given up, it gets another try
+        if "rng" in state:
+            torch.set_rng_state(state["rng"]["cpu"])
+            if len(state["rng"]["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["rng"]["cuda"])
 
     def _signed(self, event: CheckpointSaved) -> CheckpointSaved:
         return event.model_copy(update={"member": self.number})

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from core.contract.control import ControlInbox, heed
-from core.contract.estimate import activation_bytes, score_bytes, shape_of
-from core.contract.events import Event, Progress
+from core.contract.errors import OutOfMemory
+from core.contract.estimate import activation_bytes, gigabytes, score_bytes, shape_of
+from core.contract.events import Event, Notice, Progress
 from core.data.batches import Example, MicroBatch, Row, by_length, collate, pad_token, rows_of
+from core.failure import is_out_of_memory
 from core.model.loading import LoadedModel
 from core.model.memory import free_bytes
 from core.training.loss import prompt_losses
 from core.training.profile import Section, untimed
 
-Pieces = Generator[int, None, torch.Tensor]
-"""A pass piece by piece: how many rows are done so far; at the end the weighted loss in nats of each prompt, [K]."""
+Pieces = Generator[int | Notice, None, torch.Tensor]
+"""A pass piece by piece: how many rows are done so far, or what the user should know of it; at the end the weighted
+loss in nats of each prompt, [K]."""
 
 
 class Passes(Protocol):
@@ -55,43 +58,59 @@ class MicroBatchPasses:
         self._model, self._precision, self._pad = loaded.model, loaded.precision, pad_token(loaded.tokenizer)
         self._asked, self._most = batch_size, sys.maxsize
         device = loaded.precision.device
-        self._shape = shape_of(loaded.model.config.to_dict()) if device.type == "cuda" else None
-        self._room = free_bytes(device) // 2
+        self._shape = shape_of(loaded.model.config.to_dict())
+        self._room = free_bytes(device) // 2 if device.type == "cuda" else 0
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """See `Passes`. Where memory runs out it begins again, with half as many rows at a time."""
-        while True:
-            at_once = self._at_once(prompts, rows)
+
+        def begin() -> None:
             for prompt in prompts:
                 prompt.grad = None
-            try:
-                losses = torch.zeros(len(prompts), device=self._precision.device)
-                done = 0
-                for batch in self._batches(rows, at_once):
-                    with self._precision.autocasting():
-                        more = prompt_losses(self._model, torch.stack([*prompts]), batch, self.section)
-                    with self.section("backward"):
-                        more.sum().backward()
-                    losses += more.detach()
-                    done += len(batch.after)
-                    yield done
-                return losses
-            except torch.OutOfMemoryError:
-                if at_once == 1:
-                    raise
-            self._most = at_once // 2
-            torch.cuda.empty_cache()
+
+        def with_gradient(batch: MicroBatch) -> torch.Tensor:
+            with self._precision.autocasting():
+                losses = prompt_losses(self._model, torch.stack([*prompts]), batch, self.section)
+            with self.section("backward"):
+                losses.sum().backward()
+            return losses.detach()
+
+        return self._summed(prompts, rows, begin, with_gradient)
 
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        """See `Passes`."""
-        losses = torch.zeros(len(prompts), device=self._precision.device)
-        done = 0
-        for batch in self._batches(rows, self._at_once(prompts, rows)):
+        """See `Passes`; the same where memory runs out."""
+
+        def alone(batch: MicroBatch) -> torch.Tensor:
             with torch.no_grad(), self._precision.autocasting():
-                losses += prompt_losses(self._model, torch.stack([*prompts]), batch)
-            done += len(batch.after)
-            yield done
-        return losses
+                return prompt_losses(self._model, torch.stack([*prompts]), batch)
+
+        return self._summed(prompts, rows, lambda: None, alone)
+
+    def _summed(
+        self, prompts: Sequence[nn.Parameter], rows: Sequence[Row], begin: Callable[[], None],
+        losses_of: Callable[[MicroBatch], torch.Tensor],
+    ) -> Pieces:
+        """The sum of the losses of all micro-batches, halved as often as memory wants it."""
+
+        def attempt() -> Pieces:
+            begin()
+            losses = torch.zeros(len(prompts), device=self._precision.device)
+            done = 0
+            for batch in self._batches(rows, self._at_once(prompts, rows)):
+                losses += losses_of(batch)
+                done += len(batch.after)
+                yield done
+            return losses
+
+        def halve() -> tuple[int, int]:
+            at_once = self._at_once(prompts, rows)
+            if at_once == 1:
+                needed = self._row_bytes(prompts, rows) if self._shape else None
+                raise does_not_fit(longest_row(prompts, rows), needed, self._precision.device)
+            self._most = at_once // 2
+            return at_once, self._most
+
+        return halving(attempt, halve)
 
     def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[MicroBatch]:
         ordered = by_length(rows)
@@ -104,13 +123,65 @@ class MicroBatchPasses:
         """Rows of a micro-batch: as many as were asked for, or as there is room for, or as memory was seen to hold."""
         wanted = self._asked * len(prompts)
         if self._shape is not None:
-            arithmetic = (self._precision.autocast or self._precision.weights).itemsize
-            longest = len(prompts[0]) + max(row.example.tokens for row in rows)
-            supervised = max(len(row.example.target) for row in rows)
-            each = longest * activation_bytes(self._shape, arithmetic)
-            each += supervised * score_bytes(self._shape, arithmetic)
-            wanted = max(wanted, self._room // each)
+            wanted = max(wanted, self._room // self._row_bytes(prompts, rows))
         return min(wanted, self._most, len(rows))
+
+    def _row_bytes(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> int:
+        """What a pass needs for the row that needs most."""
+        arithmetic = (self._precision.autocast or self._precision.weights).itemsize
+        supervised = max(len(row.example.target) for row in rows)
+        assert self._shape is not None
+        return (longest_row(prompts, rows) * activation_bytes(self._shape, arithmetic)
+                + supervised * score_bytes(self._shape, arithmetic))
+
+
+def halving(attempt: Callable[[], Pieces], halve: Callable[[], tuple[int, int]]) -> Pieces:
+    """Run a pass, and where memory runs out run it again with fewer rows at a time, telling so.
+
+    Args:
+        attempt: begins the pass anew.
+        halve: from now on fewer rows at a time; (how many it were, how many it will be). Raises OutOfMemory at one.
+    """
+    while True:
+        try:
+            return (yield from attempt())
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = error
+        try:
+            before, after = halve()
+        except OutOfMemory as last:
+            raise last from lacking
+        del lacking  # its traceback holds what the pass had allocated
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        yield Notice(
+            setting="training.batch_size", what=f"out of memory with {before} rows at a time: {after} from now on",
+            remedy="the effective batch and its gradient stay what they were; a lower training.batch_size with more "
+                   "training.gradient_accumulation_steps says the same from the start",
+        )
+
+
+def longest_row(prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> int:
+    """Positions of the longest row, with its soft prompt."""
+    return len(prompts[0]) + max(row.example.tokens for row in rows)
+
+
+def does_not_fit(longest: int, needed: int | None, device: torch.device) -> OutOfMemory:
+    """The error for one row that is too large alone, with what would fit.
+
+    Args:
+        longest: positions of that row.
+        needed: bytes that a pass over it needs, where that can be worked out.
+    """
+    what, free = f"out of memory with a single row of {longest} tokens", free_bytes(device)
+    others = "free what other programs hold of it, or take a model.torch_dtype with fewer bytes, or a smaller model"
+    if needed is None:
+        return OutOfMemory(what, f"lower dataset.max_length below {longest}; {others}")
+    fitting = min(longest - 1, int(longest * free / needed))
+    return OutOfMemory(f"{what}: it needs about {gigabytes(needed)}, and {gigabytes(free)} of the {device} are free",
+                       f"dataset.max_length {fitting} may fit; {others}")
 
 
 def result_of(pieces: Pieces) -> torch.Tensor:
@@ -131,7 +202,10 @@ def mean_losses(
         while True:
             yield from heed(control)
             try:
-                done = next(pieces)
+                piece = next(pieces)
             except StopIteration as end:
                 return [float(loss) for loss in end.value.tolist()]
-            yield Progress(stage="validating", done=done, total=len(rows), unit="problems")
+            if isinstance(piece, Notice):
+                yield piece
+            else:
+                yield Progress(stage="validating", done=piece, total=len(rows), unit="problems")

@@ -53,9 +53,11 @@ def build_trainer(
     writer = CheckpointWriter(folder, config, dataset.split)
     member = Member(soft_prompt, *sides, config, plan, writer, loaded.precision)
     if last is not None:
-        if last.training is None:
-            raise CheckpointError(f"{folder.checkpoints}/last.pt has no optimizer state", "start a new run")
-        member.restore(last.training)
+        try:
+            member.restore(last.training or {})
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the state of training in {folder.checkpoints}/last.pt cannot be used: {error}",
+                                  "start a new run") from None
     passes = choose_passes(loaded, config.training.batch_size)
     return Trainer([member], passes, loaded.precision.device, control)
 

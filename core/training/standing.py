@@ -18,7 +18,11 @@ class Standing:
     best_loss: float | None = None
     best_epoch: int | None = None
     validations_without_best: int = 0
+    skipped: int = 0
+    """Steps that changed nothing because their loss or gradient was not finite."""
     skipped_in_a_row: int = 0
+    validated_epoch: int = 0
+    """The last epoch whose held-out loss was measured."""
     last_train_loss: float | None = None
     """Mean training loss of the epoch before this one."""
     heldout_loss: float | None = None

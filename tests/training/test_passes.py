@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core.contract.config import Config
+from core.contract.errors import OutOfMemory
 from core.data.batches import MicroBatch, encode_problems, rows_of
 from core.data.humaneval import load_problems
 from core.model.loading import LoadedModel, Precision
@@ -86,5 +87,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error(loaded: LoadedModel, monkeypa
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(module, "prompt_losses", no_memory)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory, match="a single row of 490 tokens: it needs about .* are free") as caught:
         result_of(MicroBatchPasses(loaded, 4).gradient(*setting(loaded)))
+    assert "dataset.max_length 489 may fit" in caught.value.remedy
+

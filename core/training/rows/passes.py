@@ -11,10 +11,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from core.contract.estimate import row_bytes, shape_of
 from core.data.batches import Row
 from core.model.heap import give_back_freed_memory, share_one_heap
 from core.model.loading import LoadedModel
-from core.training.passes import Pieces
+from core.training.passes import Pieces, does_not_fit, halving, longest_row
 from core.training.profile import Section, untimed
 from core.training.rows.model import KeysValues, Prefix, RowModel
 
@@ -38,9 +39,32 @@ class RowPasses:
         share_one_heap()
         self.section: Section = untimed
         self._model, self._workers = RowModel(loaded.model), workers
+        self._shape = shape_of(loaded.model.config.to_dict())
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        """See `core.training.passes.Passes`."""
+        """See `core.training.passes.Passes`. Where memory runs out it begins again, with half as many rows at once."""
+        return self._halving(self._gradient, prompts, rows)
+
+    def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
+        """See `core.training.passes.Passes`; the same where memory runs out."""
+        return self._halving(self._loss, prompts, rows)
+
+    def _halving(
+        self, run: Callable[[Sequence[nn.Parameter], Sequence[Row]], Pieces], prompts: Sequence[nn.Parameter],
+        rows: Sequence[Row],
+    ) -> Pieces:
+        def halve() -> tuple[int, int]:
+            before = workers_for(len(rows), self._workers)
+            if before == 1:
+                longest = longest_row(prompts, rows)
+                needed = longest * row_bytes(self._shape) if self._shape else None
+                raise does_not_fit(longest, needed, torch.device("cpu"))
+            self._workers = before // 2
+            return before, self._workers
+
+        return halving(lambda: run(prompts, rows), halve)
+
+    def _gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         prefixes = self._prefixes(prompts, rows)
         ordered, section = _longest_first(rows), self._shared(len(rows))
 
@@ -66,8 +90,7 @@ class RowPasses:
         give_back_freed_memory()
         return losses
 
-    def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        """See `core.training.passes.Passes`."""
+    def _loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         prefixes = self._prefixes(prompts, rows)
         ordered = _longest_first(rows)
 
