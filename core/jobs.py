@@ -162,7 +162,8 @@ def load(config: Config, control: ControlInbox) -> Generator[Event, None, Loaded
     """Load the model, telling so; the generator's value is the LoadedModel."""
     yield from heed(control)
     yield Progress(stage="loading", done=0, total=1, unit="model", detail=config.model.name)
-    loaded = load_model(config)
+    with control.interruptible():
+        loaded = load_model(config)
     yield from loaded.precision.notices
     return loaded
 
@@ -203,7 +204,7 @@ def complete_and_score(
         read_completions(target), {p.task_id: p for p in dataset.selected}, dataset.split, config.evaluation,
         results_path=evaluation / "results.jsonl", completions_path=published or target, checkpoint=name,
         control=control,
-    ), evaluation / "summary.json"))
+    ), evaluation / "summary.json", control))
 
 
 def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str]) -> Config:

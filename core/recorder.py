@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from core.contract.control import ControlInbox, StopRequested
 from core.contract.event_log import EventLog
@@ -63,7 +62,6 @@ class _Recorder:
         self._folder, self._control = folder, control
         self._log = EventLog(folder.events_file)
         self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")
-        self._lacking = False
         self._reserve = Reserve(folder.reserve_file)
         with contextlib.suppress(OSError):  # the first event will tell
             self._reserve.take()
@@ -77,21 +75,32 @@ class _Recorder:
     def written(self, event: Event) -> Iterator[Event]:
         """Write an event down; what is yielded tells of waiting for a disk."""
         for write in self._writes(event):
-            try:
-                for said in until_written(partial(self._with_reserve, write), self._control):
-                    self._reserve.give_up()
-                    self._lacking = True
-                    self.try_to_write(said)
-                    yield said
-            except StopRequested:
-                return  # nothing more can be written, and the job will hear of the stop by itself
+            while True:
+                try:
+                    write()
+                    break
+                except OSError as error:
+                    trouble = error
+                try:
+                    yield from self._waited(trouble)
+                except StopRequested:
+                    return  # nothing more can be written, and the job will hear of the stop by itself
 
-    def _with_reserve(self, write: Callable[[], None]) -> None:
-        """Write; once a disk was full, only after there is room for the reserve again."""
-        if self._lacking:
+    def _waited(self, trouble: OSError) -> Iterator[Event]:
+        """Wait until the folder is there and has room for the reserve again, telling so as far as that can be."""
+        first = [trouble]
+
+        def ready() -> None:
+            if first:
+                raise first.pop()
             self._reserve.take()
-            self._lacking = False
-        write()
+            self._folder.read_record()
+
+        for said in until_written(ready, self._control):
+            if not isinstance(said, RunResumed):
+                self._reserve.give_up()
+            self.try_to_write(said)
+            yield said
 
     def try_to_write(self, event: Event) -> None:
         """Write an event down if the disk takes it."""

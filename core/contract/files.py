@@ -53,6 +53,18 @@ def sweep(folder: Path) -> None:
             left.unlink()
 
 
+def append_whole(handle: int, lines: bytes) -> None:
+    """Write to the end of an open file, in the kernel's hands; raises OSError, and then nothing of it stays."""
+    end = os.fstat(handle).st_size
+    rest = memoryview(lines)
+    try:
+        while rest:
+            rest = rest[os.write(handle, rest):]
+    except OSError:
+        os.ftruncate(handle, end)
+        raise
+
+
 class LineFile:
     """A file that grows by whole lines. A torn line that a crash left is cut off first."""
 
@@ -66,18 +78,15 @@ class LineFile:
         Raises:
             OSError: they could not be written; nothing of them stays.
         """
-        if not os.fstat(self._handle).st_nlink:  # its folder was removed, or came back as another one
-            os.stat(self.path.parent)
-            os.close(self._handle)
-            self._handle = self._opened()
-        end = os.fstat(self._handle).st_size
-        rest = memoryview(lines)
         try:
-            while rest:
-                rest = rest[os.write(self._handle, rest):]
-        except OSError:
-            os.ftruncate(self._handle, end)
-            raise
+            same = os.path.samestat(os.fstat(self._handle), os.stat(self.path))
+        except FileNotFoundError:
+            same = False
+        if not same:  # its folder was moved or removed, and may have come back as another one
+            handle = self._opened()
+            os.close(self._handle)
+            self._handle = handle
+        append_whole(self._handle, lines)
 
     def close(self) -> None:
         """Make everything durable."""

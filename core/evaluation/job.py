@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.contract.config import Config
 from core.contract.control import ControlInbox, StopRequested
 from core.contract.events import EvaluationCompleted, Event, RunFinished, RunStopped
-from core.contract.files import write_whole
+from core.contract.files import FORMAT_VERSION, write_whole
 from core.contract.record import Split
 from core.data.humaneval import load_problems
 from core.evaluation.completions import read_completions, read_good_lines
 from core.evaluation.scoring import score
 from core.failure import failure
+from core.storage import until_written
 
 
 def evaluate(
@@ -49,7 +51,7 @@ def evaluate(
 
 
 def with_summary(
-    events: Iterator[Event], summary: Path | None = None
+    events: Iterator[Event], summary: Path | None = None, control: ControlInbox | None = None
 ) -> Generator[Event, None, EvaluationCompleted | None]:
     """Pass events through; the value is the EvaluationCompleted among them, written to `summary` as JSON."""
     evaluation = None
@@ -58,7 +60,8 @@ def with_summary(
             evaluation = event
             if summary:
                 fields = event.model_dump(by_alias=True, exclude={"time", "type"})
-                write_whole(summary, json.dumps(fields, indent=1) + "\n")
+                text = json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=1) + "\n"
+                yield from until_written(partial(write_whole, summary, text), control or ControlInbox())
         yield event
     return evaluation
 

@@ -21,6 +21,7 @@ from typing import IO, Any, get_args
 from core.contract.config import EvaluationSettings
 from core.contract.errors import DataError
 from core.contract.event_log import read_jsonl
+from core.contract.files import append_whole
 from core.contract.liveness import process_start
 from core.data.humaneval import Problem
 from core.evaluation.verdicts import Isolation
@@ -91,7 +92,7 @@ class Journal:
                 self.path.unlink(missing_ok=True)
 
     def append(self, key: str, findings: Mapping[str, Any]) -> None:
-        """Write down one outcome."""
+        """Write down one outcome; raises OSError, and leaves nothing torn."""
         self._write({"key": key, **findings})
         self._worth_keeping = True
 
@@ -100,8 +101,7 @@ class Journal:
         self._worth_keeping = False
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row).encode("ascii") + b"\n")
-        self._file.flush()
+        append_whole(self._file.fileno(), json.dumps(row).encode("ascii") + b"\n")
 
     def _locked(self) -> IO[bytes]:
         """The file, open and ours; one that its last user removed while we waited for the lock is not taken."""

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from core.evaluation.completions import check_task_ids
 from core.evaluation.journal import STRONGEST_FIRST, Findings, Journal, strength, work_key
 from core.evaluation.sandbox import Outcome, Program, execute, isolation_level
 from core.evaluation.tally import tally
+from core.storage import until_written
 
 __all__ = ["PARTIAL", "build_program", "score", "write_results"]
 
@@ -57,12 +59,12 @@ def score(
         StopRequested: `control` asked for it; no process is left.
     """
     check_task_ids(completions, problems, completions_path)
-    started = time.monotonic()
+    started, control = time.monotonic(), control or ControlInbox()
     yield from _tell_what_is_missing(completions, problems, completions_path)
     samples = list(_samples(completions, problems, _kinds(split), settings))
     with Journal(results_path) as journal:
-        rows = yield from _run(samples, settings, journal, control or ControlInbox())
-        write_results(results_path, rows)
+        rows = yield from _run(samples, settings, journal, control)
+        yield from until_written(partial(write_results, results_path, rows), control)
         journal.finish()
     yield EvaluationCompleted(
         checkpoint=checkpoint, overall=tally(rows), train=tally(row for row in rows if row["split"] == "train"),
@@ -121,7 +123,7 @@ def _run(
         for outcome in running:
             if outcome is not None:
                 sample, findings = samples[outcome.program.key], findings_of(outcome)
-                journal.append(sample.key, findings)
+                yield from until_written(partial(journal.append, sample.key, findings), control)
                 rows[outcome.program.key] = row = result_row(sample, findings)
                 if not told:
                     yield from _tell_isolation(outcome.isolation)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from core.contract.errors import CheckpointError
-from core.generation.decoder import DecodingSettings, Request, complete
+from core.generation.decoder import Completion, DecodingSettings, Request, complete
 from core.model.checkpoint import Checkpoint
 from core.model.loading import LoadedModel
 
@@ -107,7 +107,8 @@ def _own_completions(checkpoint: Checkpoint, loaded: LoadedModel, prompts: Seque
     requests = [Request(str(index), tuple(loaded.tokenizer(text)["input_ids"])) for index, text in enumerate(prompts)]
     settings = DecodingSettings(VERIFIED_TOKENS, 0.0, 1.0, (), 0, 8)
     prefix = checkpoint.soft_prompt.to(loaded.model.get_input_embeddings().weight.dtype)
-    done = [found for found in complete(loaded.model, loaded.tokenizer, prefix, requests, settings) if found]
+    done = [found for found in complete(loaded.model, loaded.tokenizer, prefix, requests, settings)
+            if isinstance(found, Completion)]
     return [list(found.token_ids) for found in sorted(done, key=lambda found: int(found.request.task_id))]
 
 

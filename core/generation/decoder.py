@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from core.contract.errors import OutOfMemory
+from core.contract.estimate import gigabytes, shape_of
+from core.contract.events import Notice
+from core.failure import is_out_of_memory
 from core.generation.requests import Completion, DecodingSettings, FinishReason, Request
 from core.generation.slots import Slots
 from core.generation.streaming import GrowingText
+from core.model.memory import free_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,11 +29,12 @@ def complete(
     prefix: torch.Tensor | None,
     requests: Sequence[Request],
     settings: DecodingSettings,
-) -> Iterator[Completion | None]:
+) -> Iterator[Completion | Notice | None]:
     """Complete every request, in the order in which they end.
 
     Yields None after each forward pass, so that the caller can look after other things; closing the iterator stops.
-    What a request gets does not depend on the other requests, their order, or the slots.
+    What a request gets does not depend on the other requests, their order, or the slots: where memory runs out, those
+    that are not complete begin again in half as many slots, with a Notice.
 
     Args:
         prefix: [P, H] embeddings in front of every request; its keys and values are computed once, as are those of a
@@ -36,9 +43,46 @@ def complete(
     Raises:
         DataError: a request has no token to start from, or does not fit in the model's positions.
         ModelError: the model's layers do not all have full attention over these lengths.
+        OutOfMemory: there is not enough for one slot.
     """
-    if requests:
-        yield from Slots(model, tokenizer, prefix, requests, settings).run()
+    left = list(requests)
+    while left:
+        try:
+            for completion in Slots(model, tokenizer, prefix, left, settings).run():
+                if completion is not None:
+                    left.remove(completion.request)
+                yield completion
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = error
+        slots = min(settings.slots, len(left))
+        if slots == 1:
+            raise _does_not_fit(model, prefix, left[0], settings) from lacking
+        settings = dataclasses.replace(settings, slots=slots // 2)
+        del lacking  # its traceback holds the cache
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        yield Notice(
+            setting="inference.batch_size",
+            what=f"out of memory with {slots} completions at a time: {slots // 2} from now on",
+            remedy="what is completed stays the same; a lower inference.batch_size says so from the start",
+        )
+
+
+def _does_not_fit(
+    model: PreTrainedModel, prefix: torch.Tensor | None, request: Request, settings: DecodingSettings
+) -> OutOfMemory:
+    positions = (0 if prefix is None else len(prefix)) + len(request.token_ids) + settings.max_new_tokens
+    shape, free = shape_of(model.config.to_dict()), gigabytes(free_bytes(model.device))
+    cache = gigabytes(positions * shape.cached_values * model.dtype.itemsize) if shape else "an unknown amount"
+    return OutOfMemory(
+        f"out of memory with a single completion of up to {positions} tokens: its keys and values take {cache}, and "
+        f"{free} are free",
+        f"lower inference.max_new_tokens below {settings.max_new_tokens}; or free what other programs hold, or take a "
+        "smaller model",
+    )
 
 
 def stream(

@@ -11,7 +11,7 @@ import torch
 
 from core.contract.config import Config
 from core.contract.control import ControlInbox, heed
-from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Progress
+from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Notice, Progress
 from core.contract.files import write_whole
 from core.contract.record import Split
 from core.data.batches import Example, encode_problems
@@ -42,6 +42,9 @@ def complete_problems(
     for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding_settings(config)):
         yield from heed(control)
         if completion is None:
+            continue
+        if isinstance(completion, Notice):
+            yield completion
             continue
         task_id, sample = completion.request.task_id, completion.request.sample
         finished[task_id, sample] = completion_row(completion, split, origin)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.contract.errors import DataError, ModelError
+from core.contract.errors import DataError, ModelError, OutOfMemory
+from core.contract.events import Notice
 from core.generation.decoder import Completion, Request, complete
 from core.generation.forward import Forward
 
@@ -219,3 +220,41 @@ def test_other_caches_are_refused(
     monkeypatch.setattr(tiny_model.config, "layer_types", ["linear_attention", "full_attention"])
     with pytest.raises(ModelError, match="linear_attention"):
         list(complete(tiny_model, tiny_tokenizer, None, prompts, settings()))
+
+
+def test_without_memory_what_is_left_goes_on_in_fewer_slots(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, short_of_memory: list[int],
+) -> None:
+    expected = finished(tiny_model, tiny_tokenizer, soft_rows, prompts, settings(slots=8))
+    short_of_memory.append(3)
+    found = list(complete(tiny_model, tiny_tokenizer, soft_rows, prompts, settings(slots=8)))
+    told = [event.what for event in found if isinstance(event, Notice)]
+    assert told == ["out of memory with 8 completions at a time: 4 from now on",
+                    "out of memory with 4 completions at a time: 2 from now on"]
+    done = [event for event in found if isinstance(event, Completion)]
+    assert len(done) == len(prompts)
+    assert {c.request.task_id: c.token_ids for c in done} == {name: c.token_ids for name, c in expected.items()}
+
+
+def test_a_completion_that_does_not_fit_alone_is_an_error_with_figures(
+    tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, short_of_memory: list[int],
+) -> None:
+    short_of_memory.append(0)
+    with pytest.raises(OutOfMemory, match=r"up to \d+ tokens: its keys and values take .* are free") as caught:
+        list(complete(tiny_model, tiny_tokenizer, soft_rows, prompts, settings(slots=4)))
+    assert "inference.max_new_tokens" in caught.value.remedy
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Once a number is in it, a decoding step with more rows than that finds no memory."""
+    most: list[int] = []
+    decode = Forward.decode
+
+    def limited(self: Forward, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        if most and len(tokens) > most[0]:
+            raise torch.OutOfMemoryError("no room")
+        return decode(self, tokens, positions)
+
+    monkeypatch.setattr(Forward, "decode", limited)
+    return most
