@@ -16,6 +16,10 @@ from core.contract.errors import CheckpointError
 from core.contract.files import FORMAT_VERSION, replacing
 from core.contract.record import Split
 
+_KINDS: dict[str, type] = {
+    "base_model": str, "epoch": int, "step": int, "metrics": dict, "config": dict, "split": dict, "run_id": str,
+}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -89,16 +93,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} has format version {version}; this softtune reads up to {FORMAT_VERSION}",
                               "update softtune")
     rows = content["soft_prompt"]
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise CheckpointError(f"{path} is incomplete: it has no usable {', '.join(wrong)}",
+                              "use another checkpoint of the same run")
+    if rows.dim() != 2 or not rows.numel() or not rows.is_floating_point() or rows.layout != torch.strided \
+            or rows.device.type != "cpu" or not math.isfinite(rows.abs().sum().item()):
+        raise CheckpointError(f"{path}: its soft prompt is not a finite matrix", "use an earlier checkpoint of the run")
     try:
-        checkpoint = Checkpoint(
+        return Checkpoint(
             rows.to(torch.float32), content["base_model"], content["epoch"], content["step"], content["metrics"],
             content["config"], Split(**content["split"]), content["run_id"], content.get("training"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is incomplete: {error}", "use another checkpoint of the same run") from None
-    if rows.dim() != 2 or not math.isfinite(rows.abs().sum().item()):
-        raise CheckpointError(f"{path}: its soft prompt is not a finite matrix", "use an earlier checkpoint of the run")
-    return checkpoint
+
+
+def _check_sums(content: io.BytesIO) -> None:
+    """Compare every part with its checksum, which torch writes and does not look at; raises BadZipFile."""
+    with zipfile.ZipFile(content) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise zipfile.BadZipFile("it is compressed, which no checkpoint is")
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"the checksum of its part {damaged} is wrong")
 
 
 def _read(path: Path) -> Any:
@@ -109,14 +127,13 @@ def _read(path: Path) -> Any:
                               "(inference.checkpoint_path)") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
-    if not zipfile.is_zipfile(content):
-        raise CheckpointError(f"{path} is damaged or not a checkpoint", "use another checkpoint of the same run")
     try:
+        _check_sums(content)
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and plain values: {str(error).splitlines()[0]}",
                               "nothing of it was executed; use a file that softtune wrote") from None
     except Exception as error:  # torch promises no types for what a broken file makes it raise
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {str(error)[:200]}",
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {str(error)[:200] or type(error).__name__}",
                               "use another checkpoint of the same run") from None

@@ -1,6 +1,7 @@
 """Checkpoint files: what they hold, and what is refused."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,12 @@ def test_a_pickle_payload_is_refused_and_not_executed(tmp_path: Path) -> None:
     ({"soft_prompt": "text"}, "not a softtune checkpoint"),
     ({"soft_prompt": torch.full((2, 2), float("nan"))}, "not a finite matrix"),
     ({"soft_prompt": torch.zeros(2)}, "not a finite matrix"),
-    ({"split": None}, "incomplete"),
+    ({"soft_prompt": torch.zeros(0, 4)}, "not a finite matrix"),
+    ({"soft_prompt": torch.ones(2, 2, dtype=torch.int64)}, "not a finite matrix"),
+    ({"soft_prompt": torch.eye(3).to_sparse()}, "not a finite matrix"),
+    ({"split": None}, "no usable split"),
+    ({"split": {"train": 1, "heldout": []}}, "incomplete"),
+    ({"run_id": 3, "config": []}, "no usable config, run_id"),
 ])
 def test_what_is_not_a_sound_checkpoint_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = tmp_path / "x.pt"
@@ -73,6 +79,42 @@ def test_a_damaged_or_missing_file_is_told(tmp_path: Path) -> None:
     for path, message in ((file, "damaged|more than tensors"), (tmp_path / "none.pt", "there is no checkpoint")):
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(path)
+
+
+def test_every_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    file, noticed = tmp_path / "x.pt", 0
+    save_checkpoint(CHECKPOINT, file)
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1:])
+        try:
+            again = load_checkpoint(file)
+        except CheckpointError as error:
+            assert str(file) in error.what
+            noticed += 1
+        else:
+            assert torch.equal(again.soft_prompt, CHECKPOINT.soft_prompt)
+            assert (again.metrics, again.config, again.split) == (
+                CHECKPOINT.metrics, CHECKPOINT.config, CHECKPOINT.split), place
+    assert noticed > 20
+
+
+def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.pt"
+    save_checkpoint(CHECKPOINT, file)
+    whole = file.read_bytes()
+    for length in range(0, len(whole), 13):
+        file.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_checkpoint(file)
+
+
+def test_a_compressed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    file = tmp_path / "x.pt"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(10**7))
+    with pytest.raises(CheckpointError, match="compressed"):
+        load_checkpoint(file)
 
 
 def test_a_prompt_of_another_width_names_the_model_it_was_trained_on() -> None:
