@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 
-from core.contract.errors import WeakSandboxError
+from core.contract.config_file import load_config
+from core.contract.errors import UsageError, WeakSandboxError
+from core.contract.estimate import chosen_device, estimate_memory, gigabytes, model_shape
+from core.contract.plan import split_sizes
+from core.contract.space import HUMANEVAL_PROBLEMS, bytes_written
 from core.data.dataset import versions
 from core.evaluation.sandbox import LevelReport, levels
 from core.model.memory import free_bytes
@@ -47,7 +51,25 @@ def examine() -> dict[str, Any]:
         "sandbox_levels": [_level(report) for report in reports],
         "disk": f"{disk.free / 2**30:.1f} GiB free here",
     }
-    return findings | versions()
+    return findings | _run() | versions()
+
+
+def _run() -> dict[str, str]:
+    """What a run with the settings of this folder would take of memory and disk."""
+    try:
+        config = load_config()
+    except UsageError as error:
+        return {"a run": f"not with these settings: {error.what}"}
+    shape, device = model_shape(config.model), chosen_device(config, torch.cuda.is_available())
+    disk = f"writes up to {gigabytes(bytes_written(config))}"
+    if shape is None:
+        return {"a run": f"of {config.model.name}: memory unknown until the model is loaded; {disk}"}
+    problems = split_sizes(config.dataset.max_samples or HUMANEVAL_PROBLEMS, config.dataset.train_val_split)[0]
+    total = estimate_memory(config, shape, device, problems, torch.get_num_threads()).total
+    free = free_bytes(torch.device(device))
+    tight = "" if total < free else ": it may not fit; lower training.batch_size, raise gradient_accumulation_steps"
+    return {"a run": f"of {config.model.name} takes about {gigabytes(total)} of {gigabytes(free)} free on the "
+                     f"{'GPU' if device == 'cuda' else 'CPU'}{tight}; {disk}"}
 
 
 def finding_lines(findings: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from core.contract.errors import SofttuneError, UsageError
 from core.contract.files import write_whole
 from core.contract.liveness import judge, last_heartbeat
 from core.contract.record import RunRecord, State
+from core.contract.space import check_space
 
 RUNS = Path("runs")
 SOFT_PROMPTS = Path("soft_prompts")
@@ -67,16 +68,18 @@ class RunFolder:
 
 
 def check_outputs(config: Config, output: Path | None = None) -> None:
-    """Raise UsageError when a place that a job will write to cannot be written, before hours are spent on it."""
+    """Raise UsageError where a place that a job will write to cannot be written, or a run's has too little room."""
     target = output or Path(config.inference.output_path)
     setting = "--output" if output else "inference.output_path"
     if target.is_dir():
         raise UsageError(f"{setting}: {target} is a folder", "name a file")
-    for folder, name in ((target.parent, setting), (SOFT_PROMPTS, "soft_prompts/"), (LOGS, "logs/"), (RUNS, "runs/")):
+    places = {setting: target.parent, "soft_prompts/": SOFT_PROMPTS, "logs/": LOGS, "runs/": RUNS}
+    for name, folder in places.items():
         nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise UsageError(f"{name}: {nearest} is no folder that can be written to",
                              "mend it, or start softtune in another folder")
+    check_space(config, places)
 
 
 def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
