@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from core.contract.config_file import load_config
+from core.contract.estimate import estimate_memory, gigabytes, model_shape
 from core.contract.events import Event, parse_event
 
 pytestmark = pytest.mark.real_model
@@ -35,6 +37,21 @@ def test_the_demo_in_short(tmp_path: Path) -> None:
     assert (loaded.trainable_parameters, loaded.frozen_parameters) == (11_520, 134_515_008)
     assert first(events, "EvaluationCompleted").overall.total == 5
     assert events[-1].type == "RunFinished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("changed", ["training.batch_size=2", "training.batch_size=1", "dataset.max_length=200"])
+def test_the_memory_is_what_was_estimated(changed: str, tmp_path: Path) -> None:
+    """On a CPU, within 15 %: peak resident bytes of a whole epoch, the longest problem among its rows."""
+    settings = [changed, "training.num_epochs=1", "evaluation.score_after_training=false"]
+    config = load_config(overrides=settings, demo=True)
+    shape = model_shape(config.model)
+    assert shape is not None
+    estimated = estimate_memory(config, shape, "cpu", 131).total
+    peaks = [event.memory.peak for event in demo(tmp_path, *settings) if event.type == "StepCompleted"]
+    print(f"{changed}: estimated {gigabytes(estimated)}, measured {gigabytes(max(peaks))}")
+    assert max(peaks) == pytest.approx(estimated, rel=0.15)
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
 with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
-holds them); on a CPU each core has one row, and there is a second copy of the weights. It cannot know the lengths of
-other problems than HumanEval's, nor what a kernel needs for a moment.
+holds them); on a CPU each core has one row, two long ones never meet, the heap keeps what earlier rows have left in
+it, and there is a second copy of the weights. It cannot know the lengths of other problems than HumanEval's, nor what a
+kernel needs for a moment.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ LONGEST_PROBLEM = 581
 LONGEST_PROMPT = 395
 LONGEST_SOLUTION = 268
 CHARACTERS_PER_TOKEN = 3
-LIBRARY_BYTES = 420_000_000
-"""Resident memory of a process that has imported torch and transformers and read a tokenizer, measured."""
+LIBRARY_BYTES = 480_000_000
+"""Resident memory of a process that has imported torch and transformers and loaded a model, without its weights."""
+ROW_TOKENS = 384
+"""Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`)."""
+HEAP_SHARE = 2.3
+"""What the C library's heap grows to on a CPU, as a multiple of what the largest rows under way need: it keeps blocks
+of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time."""
 CUDA_BYTES = 500_000_000
 """What a CUDA context and its kernels take of a GPU, about."""
 
@@ -139,12 +145,12 @@ def estimate_memory(
         rows = min(rows, cores or os.cpu_count() or 1)
     kept = activation_bytes(shape, arithmetic) if device == "cuda" else row_bytes(shape)
     scores = score_bytes(shape, arithmetic) if device == "cuda" else 4 * shape.vocabulary
-    tokens = rows * longest
+    tokens = rows * longest if device == "cuda" else min(rows * longest, max(longest, rows * ROW_TOKENS))
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     return MemoryEstimate(
         weights=shape.parameters * weight * (1 if device == "cuda" else 2),
-        activations=tokens * kept,
+        activations=int(tokens * kept * (1 if device == "cuda" else HEAP_SHARE)),
         scores=supervised * scores,
         soft_prompt=4 * 4 * virtual * shape.hidden,
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,

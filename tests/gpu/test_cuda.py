@@ -9,20 +9,23 @@ import pytest
 import torch
 
 from core.contract.config import Config
-from core.contract.config_file import parse_config
+from core.contract.config_file import load_config, parse_config
 from core.contract.control import ControlInbox
+from core.contract.estimate import estimate_memory, gigabytes, model_shape
 from core.contract.events import Event, StepCompleted, ValidationCompleted
 from core.contract.plan import plan_training
 from core.contract.record import Split
 from core.contract.runs import create_run
-from core.data.batches import Example
-from core.model.loading import LoadedModel, Precision, choose_precision
+from core.data.batches import Example, rows_of
+from core.model.loading import LoadedModel, Precision, choose_precision, load_model
 from core.model.memory import measure_memory
 from core.model.soft_prompt import SoftPrompt
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
 from core.training.member import Member
+from core.training.passes import MicroBatchPasses, result_of
 from core.training.setup import choose_passes
+from tests.bench.stand_in import VOCABULARY, draw_problems, make_model, make_small_model
 
 pytestmark = pytest.mark.gpu
 
@@ -101,6 +104,28 @@ def test_the_memory_figures_are_those_of_the_device(device: torch.device) -> Non
     if device.type == "cuda":
         assert after.allocated - before.allocated == block.numel() * 4
         assert after.reserved >= after.allocated
+
+
+def test_the_estimate_of_memory_beside_the_measured_peak(device: torch.device, tmp_path: Path) -> None:
+    """Of one optimizer step of Qwen2.5-Coder-0.5B's shape, random weights: printed, and roughly right on a GPU."""
+    settings = ["training.gradient_accumulation_steps=1", f"model.name={tmp_path}", f"hardware.device={device.type}"]
+    config = load_config(overrides=settings)
+    on_gpu = device.type == "cuda"
+    make_model(tmp_path, device) if on_gpu else make_small_model(tmp_path)
+    loaded, shape = load_model(config), model_shape(config.model)
+    assert shape is not None
+    passes = MicroBatchPasses(loaded, config.training.batch_size)
+    passes._room = 0  # as many rows as were asked for, which is what is estimated
+    rows = rows_of(draw_problems(config.training.batch_size, VOCABULARY if on_gpu else 500, seed=0))
+    prompt = torch.nn.Parameter(torch.randn(20, loaded.embedding_dim, device=device))
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    result_of(passes.gradient([prompt], rows))
+    estimate = estimate_memory(config, shape, "cuda" if on_gpu else "cpu", 131)
+    estimated = estimate.total - estimate.libraries
+    print(f"estimated {gigabytes(estimated)} without libraries, measured {gigabytes(measure_memory(device).peak)}")
+    if on_gpu:
+        assert 0.5 < torch.cuda.max_memory_allocated(device) / estimated < 1.5
 
 
 def test_the_defaults_choose_sixteen_bits_on_a_gpu(device: torch.device) -> None:

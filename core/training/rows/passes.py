@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from core.contract.estimate import row_bytes, shape_of
+from core.contract.estimate import ROW_TOKENS, row_bytes, shape_of
 from core.data.batches import Row
 from core.model.heap import give_back_freed_memory, share_one_heap
 from core.model.loading import LoadedModel
@@ -21,7 +21,7 @@ from core.training.rows.model import KeysValues, Prefix, RowModel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-TOGETHER = 384
+TOGETHER = ROW_TOKENS
 """Tokens a worker of the rows under way: what is kept of the two longest problems takes as much memory as a model."""
 
 
