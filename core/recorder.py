@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from core.contract.control import ControlInbox, StopRequested
+from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.event_log import EventLog
 from core.contract.events import (
     CheckpointSaved,
@@ -49,7 +49,7 @@ def record(events: Iterator[Event], folder: RunFolder, control: ControlInbox | N
                 yield event
         except KeyboardInterrupt:
             last = folder.checkpoints / "last.pt"
-            recorder.try_to_write(RunStopped(step=step, checkpoint=str(last) if last.exists() else None))
+            recorder.add(RunStopped(step=step, checkpoint=str(last) if last.exists() else None))
             raise
 
 
@@ -62,48 +62,57 @@ class _Recorder:
         self._folder, self._control = folder, control
         self._log = EventLog(folder.events_file)
         self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")
+        self._left: list[Callable[[], None]] = []
+        """What is still to be written, in order, each whole or not at all."""
+        self._ended = False
+        """Whether the log has the job's last event."""
         self._reserve = Reserve(folder.reserve_file)
         with contextlib.suppress(OSError):  # the first event will tell
             self._reserve.take()
 
     def close(self) -> None:
-        """Make everything durable."""
+        """Try once more to write what is left, and make everything durable."""
         self._reserve.give_up()
+        with contextlib.suppress(OSError):
+            self._write_left()
         self._log.close()
         self._readable.close()
+        sweep(self._folder.root)
+
+    def add(self, event: Event) -> None:
+        """Let an event be written with the next one, or at the end."""
+        self._left += self._writes(event)
 
     def written(self, event: Event) -> Iterator[Event]:
-        """Write an event down; what is yielded tells of waiting for a disk."""
-        for write in self._writes(event):
-            while True:
-                try:
-                    write()
-                    break
-                except OSError as error:
-                    trouble = error
-                try:
-                    yield from self._waited(trouble)
-                except StopRequested:
-                    return  # nothing more can be written, and the job will hear of the stop by itself
+        """Write an event down; what is yielded tells of waiting for a disk, which nobody does who wants to stop."""
+        self.add(event)
+        if self._control.state == Command.STOP:
+            with contextlib.suppress(OSError):
+                self._write_left()
+            return
+        waited = False
 
-    def _waited(self, trouble: OSError) -> Iterator[Event]:
-        """Wait until the folder is there and has room for the reserve again, telling so as far as that can be."""
-        first = [trouble]
+        def write() -> None:
+            if waited:
+                self._reserve.take()
+            self._write_left()
 
-        def ready() -> None:
-            if first:
-                raise first.pop()
-            self._reserve.take()
-            self._folder.read_record()
+        with contextlib.suppress(StopRequested):  # the job will hear of the stop by itself
+            for said in until_written(write, self._control):
+                waited = True
+                if not isinstance(said, RunResumed):
+                    self._reserve.give_up()
+                if not self._ended:  # nothing comes after the end
+                    self._try_to_write(said)
+                yield said
 
-        for said in until_written(ready, self._control):
-            if not isinstance(said, RunResumed):
-                self._reserve.give_up()
-            self.try_to_write(said)
-            yield said
+    def _write_left(self) -> None:
+        while self._left:
+            self._left[0]()
+            del self._left[0]
 
-    def try_to_write(self, event: Event) -> None:
-        """Write an event down if the disk takes it."""
+    def _try_to_write(self, event: Event) -> None:
+        """Write an event down now, before what is left, if the disk takes it."""
         with contextlib.suppress(OSError):
             for write in self._writes(event):
                 write()
@@ -112,8 +121,13 @@ class _Recorder:
         """What an event has to have written, each whole or not at all."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
         lines = "".join(f"{stamp}  {line}\n" for line in describe(event))
+
+        def append() -> None:
+            self._log.append(event)
+            self._ended = isinstance(event, RunFinished | RunStopped | RunFailed)
+
         return [
-            lambda: self._log.append(event),
+            append,
             *([lambda: self._readable.append(lines.encode())] if lines else []),
             lambda: _update_record(self._folder, event),
         ]

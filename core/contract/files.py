@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; ours are ordinary ones
         os.replace(name, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(name)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -70,7 +70,7 @@ class LineFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle = self._opened()
+        self._handle = self._opened(os.O_CREAT)
 
     def append(self, lines: bytes) -> None:
         """Write whole lines; they are in the kernel's hands when this returns.
@@ -83,7 +83,7 @@ class LineFile:
         except FileNotFoundError:
             same = False
         if not same:  # its folder was moved or removed, and may have come back as another one
-            handle = self._opened()
+            handle = self._opened(0)  # an empty folder in its place, such as a mount's, gets no file of ours
             os.close(self._handle)
             self._handle = handle
         append_whole(self._handle, lines)
@@ -94,8 +94,8 @@ class LineFile:
             os.fsync(self._handle)
         os.close(self._handle)
 
-    def _opened(self) -> int:
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    def _opened(self, flags: int) -> int:
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
         with open(handle, "rb", closefd=False) as file:
             content = file.read()
         whole = content.rfind(b"\n") + 1

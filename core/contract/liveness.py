@@ -127,19 +127,22 @@ def last_heartbeat(lock_file: Path) -> float | None:
 
 
 @contextlib.contextmanager
-def at_work(lock_file: Path) -> Iterator[None]:
+def at_work(lock_file: Path) -> Iterator[float | None]:
     """Hold the lock of a run, and give signs of life, until the block ends. The kernel lets go of it for a dead engine.
+
+    The value is when an engine before this one last gave a sign of life.
 
     Raises:
         UsageError: another process holds it, or the file cannot be made.
     """
+    before = last_heartbeat(lock_file)
     with locked(lock_file, f"{lock_file.parent.name} is being worked on by another process",
                 "`softtune` attaches to it; or stop that one first"):
         over = threading.Event()
         beat = threading.Thread(target=_keep_beating, args=(lock_file, over), name="heartbeat", daemon=True)
         beat.start()
         try:
-            yield
+            yield before
         finally:
             over.set()
             beat.join()

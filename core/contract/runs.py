@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -132,8 +133,12 @@ class RunSummary:
     reason: str = ""
 
 
-def summarize(folder: RunFolder) -> RunSummary:
-    """What is known of one run; a folder that cannot be read is "damaged", with the reason."""
+def summarize(folder: RunFolder, heartbeat: float | None | Literal["now"] = "now") -> RunSummary:
+    """What is known of one run; a folder that cannot be read is "damaged", with the reason.
+
+    Args:
+        heartbeat: when an engine last gave a sign of life; "now" looks.
+    """
     try:
         record = folder.read_record()
     except OSError as error:
@@ -141,7 +146,7 @@ def summarize(folder: RunFolder) -> RunSummary:
     except ValidationError as error:
         first = error.errors()[0]
         return RunSummary(folder, "damaged", None, f"run.json: {first['msg'].removeprefix('Value error, ')}")
-    state, reason = judge(record, last_heartbeat(Path(folder.lock_file)))
+    state, reason = judge(record, last_heartbeat(Path(folder.lock_file)) if heartbeat == "now" else heartbeat)
     return RunSummary(folder, state, record, reason)
 
 

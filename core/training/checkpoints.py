@@ -62,7 +62,7 @@ class CheckpointWriter:
     def _save(
         self, checkpoint: Checkpoint, name: str, *, published: Path | None = None, is_best: bool = False
     ) -> CheckpointSaved:
-        os.stat(self.folder.root)  # one that was removed is not made again, half empty
+        os.stat(self.folder.record_file)  # a folder that was removed is not made again, nor is an empty mount filled
         path = self.folder.checkpoints / name
         save_checkpoint(checkpoint, path)
         copies = []
