@@ -214,7 +214,7 @@ def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str])
     """
     if any(key.startswith("model.") for key in overridden):
         return config
-    model = ModelSettings.model_validate(checkpoint.config.get("model", {"name": checkpoint.base_model}))
+    model = checkpoint.settings(ModelSettings, "model", {"name": checkpoint.base_model})
     trusted = config.model.trust_remote_code
     return config.model_copy(update={"model": model.model_copy(update={"trust_remote_code": trusted})})
 
@@ -231,7 +231,7 @@ def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tu
 
 
 def _text_prompt_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:
-    trained = InferenceSettings.model_validate(checkpoint.config.get("inference", {}))
+    trained = checkpoint.settings(InferenceSettings, "inference")
     now = config.inference
     if (trained.text_prompt, trained.text_prompt and trained.text_prompt_position) != (
         now.text_prompt, now.text_prompt and now.text_prompt_position

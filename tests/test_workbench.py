@@ -358,7 +358,7 @@ def test_a_checkpoint_is_exported(talk: Talk, folder: Path) -> None:
 @pytest.mark.parametrize(("file", "what", "remedy"), [
     ("missing.pt", "there is no checkpoint missing.pt", "train one first"),
     ("bomb.pt", "bomb.pt holds more than tensors", "nothing of it was executed"),
-    ("narrow.pt", "the soft prompt is 32 wide, but", "use the model that it was trained on"),
+    ("narrow.pt", "narrow.pt is 32 wide, but", "use the model that it was trained on"),
     ("strange.pt", "strange.pt: its settings cannot be read", "use a checkpoint"),
 ])
 def test_what_is_no_good_checkpoint_is_refused(

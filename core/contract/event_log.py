@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.contract.events import Event, UnknownEvent, event_line, parse_event
-from core.contract.files import LineFile
+from core.contract.files import LineFile, read_regular, without_waiting
 
 
 class EventLog:
@@ -53,7 +53,7 @@ class EventTail:
         """
         self.behind = False
         try:
-            with open(self._path, "rb") as file:
+            with open(self._path, "rb", opener=without_waiting) as file:
                 file.seek(self._offset)
                 data = file.read(at_most)
                 if len(data) == at_most:
@@ -85,10 +85,10 @@ class EventTail:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSONL file that are JSON objects; a torn or foreign line is left out."""
     rows = []
-    for line in path.read_bytes().splitlines():
+    for line in read_regular(path).splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)

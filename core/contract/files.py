@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,12 @@ _TEMPORARY = ".tmp"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that becomes `path` when the block ends without an error (write, fsync, rename)."""
+def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a temporary file that becomes `path` when the block ends without an error (write, fsync, rename).
+
+    Args:
+        previous: what is at `path` by then gets this name, a moment before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     try:
@@ -28,6 +34,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; ours are ordinary ones
+        if previous:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, previous)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -44,6 +53,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write `content` to `path` atomically; text is UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a file that is one; raises OSError, also for what a read could wait in for ever (a named pipe, a device)."""
+    with open(path, "rb", opener=without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read()
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """An opener of files that does not wait for whoever is at the other end of a named pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def sweep(folder: Path) -> None:

@@ -46,6 +46,8 @@ class RunRecord(BaseModel):
     ended: float | None = None
     model: str = ""
     versions: dict[str, str] = {}
+    config_sha256: str = ""
+    """Of config.yml as it was written."""
     dataset_sha256: str = ""
     split: Split | None = None
     step: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from core.contract.config import Config
 from core.contract.config_file import parse_config, render_config
 from core.contract.errors import SofttuneError, UsageError
-from core.contract.files import write_whole
+from core.contract.files import read_regular, write_whole
 from core.contract.liveness import judge, last_heartbeat
 from core.contract.record import RunRecord, State
 from core.contract.space import check_space
@@ -53,7 +54,7 @@ class RunFolder:
 
     def read_record(self) -> RunRecord:
         """Read run.json as written; `judge` adds what the machine knows."""
-        return RunRecord.model_validate_json(Path(self.record_file).read_bytes())
+        return RunRecord.model_validate_json(read_regular(Path(self.record_file)))
 
     def write_record(self, record: RunRecord) -> None:
         """Replace run.json as a whole."""
@@ -62,10 +63,16 @@ class RunFolder:
     def read_config(self) -> Config:
         """The resolved configuration of the run; raises UsageError where it cannot be read."""
         try:
-            text = Path(self.config_file).read_text(encoding="utf-8")
+            text = read_regular(Path(self.config_file)).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.config_file} cannot be read: {error}", "start a new run") from None
         return parse_config(text, str(self.config_file))
+
+    def check_config_unchanged(self, record: RunRecord) -> None:
+        """Raise UsageError where config.yml is not what the run began with: a shorter file may still be a valid one."""
+        if record.config_sha256 and _sha256(Path(self.config_file).read_bytes()) != record.config_sha256:
+            raise UsageError(f"{self.config_file} was changed or damaged since the run began",
+                             f"restore it; or start a new run with it: softtune train {self.config_file}")
 
 
 def check_outputs(config: Config, output: Path | None = None) -> None:
@@ -103,12 +110,18 @@ def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
             raise UsageError(f"the run folder {root} cannot be made: {error.strerror}",
                              "start softtune in a folder that you may write to") from None
         folder = RunFolder(root)
-        write_whole(Path(folder.config_file), render_config(config))
-        record = RunRecord(run_id=folder.run_id, started=now, host=socket.gethostname(), model=config.model.name)
+        text = render_config(config)
+        write_whole(Path(folder.config_file), text)
+        record = RunRecord(run_id=folder.run_id, started=now, host=socket.gethostname(), model=config.model.name,
+                           config_sha256=_sha256(text.encode()))
         folder.write_record(record)
         Path(folder.events_file).touch()
         return folder
     raise UsageError(f"{runs} has 99 runs named {stem}", "choose another --name")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def find_run(run_id: str, runs: Path = RUNS) -> RunFolder:

@@ -25,7 +25,7 @@ def export(checkpoint_path: Path, name: str, folder: Path) -> None:
         CheckpointError, ModelError, DataError: as reading, loading and writing have it; nothing half-written is left.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    config = Config.model_validate(checkpoint.config)
+    config = checkpoint.settings(Config)
     cpu = config.hardware.model_copy(update={"device": "cpu"})
     model = config.model.model_copy(update={"trust_remote_code": False})
     loaded = load_model(config.model_copy(update={"hardware": cpu, "model": model}))

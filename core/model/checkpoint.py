@@ -8,14 +8,16 @@ import pickle
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 
 from core.contract.errors import CheckpointError
-from core.contract.files import FORMAT_VERSION, replacing
+from core.contract.files import FORMAT_VERSION, read_regular, replacing
 from core.contract.record import Split
 
+Settings = TypeVar("Settings", bound=BaseModel)
 _KINDS: dict[str, type] = {
     "base_model": str, "epoch": int, "step": int, "metrics": dict, "config": dict, "split": dict, "run_id": str,
 }
@@ -38,6 +40,8 @@ class Checkpoint:
     split: Split
     run_id: str
     training: dict[str, Any] | None = field(default=None, repr=False)
+    path: Path | None = field(default=None, compare=False)
+    """The file that it was read from."""
 
     @property
     def num_virtual_tokens(self) -> int:
@@ -53,13 +57,25 @@ class Checkpoint:
         """Raise CheckpointError unless the prompt is as wide as the model's embeddings."""
         if self.embedding_dim != embedding_dim:
             raise CheckpointError(
-                f"the soft prompt is {self.embedding_dim} wide, but {model} needs {embedding_dim}",
+                f"{self.path or 'the soft prompt'} is {self.embedding_dim} wide, but {model} needs {embedding_dim}",
                 f"use the model that it was trained on: --set model.name={self.base_model}",
             )
 
+    def settings(self, kind: type[Settings], section: str = "", default: dict[str, Any] | None = None) -> Settings:
+        """The settings that it was trained with, or a section of them; raises CheckpointError where they are none."""
+        try:
+            return kind.model_validate(self.config.get(section, default or {}) if section else self.config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(filter(None, [section, *map(str, first["loc"])]))
+            raise CheckpointError(
+                f"{self.path or 'the checkpoint'}: its settings cannot be read: {place}: {first['msg']}",
+                "use a checkpoint that softtune wrote",
+            ) from None
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint whole or not at all."""
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint whole or not at all; one that is there already gets the name `previous`."""
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "soft_prompt": checkpoint.soft_prompt.detach().to("cpu", torch.float32).contiguous().clone(),
@@ -75,7 +91,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     if checkpoint.training is not None:
         content["training"] = checkpoint.training
-    with replacing(path) as file:
+    with replacing(path, previous) as file:
         torch.save(content, file)
 
 
@@ -103,7 +119,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(
             rows.to(torch.float32), content["base_model"], content["epoch"], content["step"], content["metrics"],
-            content["config"], Split(**content["split"]), content["run_id"], content.get("training"),
+            content["config"], Split(**content["split"]), content["run_id"], content.get("training"), path,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is incomplete: {error}", "use another checkpoint of the same run") from None
@@ -121,7 +137,7 @@ def _check_sums(content: io.BytesIO) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(read_regular(path))
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}", "train one first (softtune train), or name another "
                               "(inference.checkpoint_path)") from None

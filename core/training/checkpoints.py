@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -45,8 +44,7 @@ class CheckpointWriter:
     def save_last(self, soft_prompt: SoftPrompt, standing: Standing, state: dict[str, Any]) -> CheckpointSaved:
         """last.pt, with what a resumed run needs; the one before it stays as last.pt.previous."""
         checkpoint = self._checkpoint(soft_prompt, standing, standing.heldout_loss)
-        _keep(self.folder.checkpoints / LAST, self.folder.checkpoints / PREVIOUS)
-        return self._save(dataclasses.replace(checkpoint, training=state), LAST)
+        return self._save(dataclasses.replace(checkpoint, training=state), LAST, previous=PREVIOUS)
 
     def _checkpoint(self, soft_prompt: SoftPrompt, standing: Standing, heldout_loss: float | None) -> Checkpoint:
         metrics = {
@@ -60,11 +58,12 @@ class CheckpointWriter:
         )
 
     def _save(
-        self, checkpoint: Checkpoint, name: str, *, published: Path | None = None, is_best: bool = False
+        self, checkpoint: Checkpoint, name: str, *, published: Path | None = None, is_best: bool = False,
+        previous: str | None = None,
     ) -> CheckpointSaved:
         os.stat(self.folder.record_file)  # a folder that was removed is not made again, nor is an empty mount filled
         path = self.folder.checkpoints / name
-        save_checkpoint(checkpoint, path)
+        save_checkpoint(checkpoint, path, self.folder.checkpoints / previous if previous else None)
         copies = []
         if published is not None:
             self._remove_older_run()
@@ -130,19 +129,3 @@ def load_best(folder: RunFolder, best_epoch: int | None) -> tuple[Checkpoint, li
         if not same.exists():
             raise
         return load_checkpoint(same), [Notice(what=error.what, remedy=f"{same} holds the same prompt, and is taken")]
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Let `previous` be what `path` is now; at no moment is there neither."""
-    temporary = path.with_name(f".{previous.name}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    try:
-        os.link(path, temporary)
-    except FileNotFoundError:
-        return  # there is none yet
-    except OSError:  # a file system without links
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, previous)
-    with contextlib.suppress(FileNotFoundError):  # two names of one file stay both where one is renamed to the other
-        temporary.unlink()

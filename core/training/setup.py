@@ -41,7 +41,10 @@ def build_trainer(
             from_vocab=config.soft_prompts.init_from_vocab, seed=config.dataset.seed,
         )
     else:
-        last.check_fits(loaded.embedding_dim, loaded.name)
+        try:
+            last.check_fits(loaded.embedding_dim, loaded.name)
+        except CheckpointError as error:
+            raise CheckpointError(error.what, "restore the model that the run began with, or start a new run") from None
         rows = last.soft_prompt
     soft_prompt = SoftPrompt(rows).to(loaded.precision.device)
     examples = {e.task_id: e for e in encode_problems(loaded.tokenizer, dataset.selected, config) if e.target}

@@ -24,7 +24,7 @@ def complete_prompt(request: Complete, models: Models) -> Replies:
     if request.checkpoint:
         path = Path(request.checkpoint)
         checkpoint = load_checkpoint(path)
-        config = settings_of(checkpoint, path, config)
+        config = settings_of(checkpoint, config)
     loaded = yield from models.loaded(request.id, config)
     rows = None
     if checkpoint is not None:

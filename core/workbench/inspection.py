@@ -34,7 +34,7 @@ def inspect_tokens(request: InspectTokens, models: Models) -> Replies:
     """Norms of the virtual tokens, and the real vocabulary tokens nearest to each."""
     path = Path(request.checkpoint)
     checkpoint = load_checkpoint(path)
-    loaded = yield from models.loaded(request.id, own_settings_of(checkpoint, path))
+    loaded = yield from models.loaded(request.id, own_settings_of(checkpoint))
     checkpoint.check_fits(loaded.embedding_dim, loaded.name)
     embedding, tokenizer = loaded.model.get_input_embeddings(), loaded.tokenizer
     token_ids = real_tokens(tokenizer, len(embedding.weight))

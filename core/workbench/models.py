@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from pydantic import ValidationError
-
 from core.contract.config import Config, HardwareSettings, InferenceSettings
-from core.contract.errors import CheckpointError
 from core.contract.workbench import AnyReply, Working
 
 if TYPE_CHECKING:
@@ -53,7 +49,7 @@ class Models:
         return loaded
 
 
-def settings_of(checkpoint: Checkpoint, path: Path, config: Config) -> Config:
+def settings_of(checkpoint: Checkpoint, config: Config) -> Config:
     """`config` with the model and the text prompt that a checkpoint was trained with.
 
     Raises:
@@ -61,25 +57,13 @@ def settings_of(checkpoint: Checkpoint, path: Path, config: Config) -> Config:
     """
     from core.jobs import with_model_of
 
-    try:
-        trained = InferenceSettings.model_validate(checkpoint.config.get("inference", {}))
-        config = with_model_of(checkpoint, config, [])
-    except (ValidationError, AttributeError) as error:
-        raise _unreadable(path, error) from None
+    trained = checkpoint.settings(InferenceSettings, "inference")
+    config = with_model_of(checkpoint, config, [])
     text = {"text_prompt": trained.text_prompt, "text_prompt_position": trained.text_prompt_position}
     return config.model_copy(update={"inference": config.inference.model_copy(update=text)})
 
 
-def own_settings_of(checkpoint: Checkpoint, path: Path) -> Config:
+def own_settings_of(checkpoint: Checkpoint) -> Config:
     """The settings of a checkpoint for a request that brings none: model, text prompt and hardware."""
-    config = settings_of(checkpoint, path, Config())
-    try:
-        hardware = HardwareSettings.model_validate(checkpoint.config.get("hardware", {}))
-    except ValidationError as error:
-        raise _unreadable(path, error) from None
-    return config.model_copy(update={"hardware": hardware})
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    said = str(error).splitlines()[0]
-    return CheckpointError(f"{path}: its settings cannot be read: {said}", "use a checkpoint that this softtune wrote")
+    config = settings_of(checkpoint, Config())
+    return config.model_copy(update={"hardware": checkpoint.settings(HardwareSettings, "hardware")})

@@ -210,11 +210,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     left: dict[str, int] = {}
     save = writing.save_checkpoint
 
-    def save_if_there_is_room(checkpoint: Any, path: Path) -> None:
+    def save_if_there_is_room(checkpoint: Any, path: Path, previous: Path | None = None) -> None:
         if left.get(path.name, 0):
             left[path.name] -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(checkpoint, path)
+        save(checkpoint, path, previous)
 
     monkeypatch.setattr(writing, "save_checkpoint", save_if_there_is_room)
     monkeypatch.setattr(storage, "POLL_SECONDS", 0.001)
