@@ -66,9 +66,11 @@ def open_app(arguments: Sequence[str]) -> int:
         return error.exit_status
 
     from tui.app import SofttuneApp, parting_words
+    from tui.leaving import leaving_on_signals
 
     app = SofttuneApp(plan, start=wanted.demo)
-    words = parting_words(app.run())
+    with leaving_on_signals(app.leave_on_signal):
+        words = parting_words(app.run())
     if words and sys.stdout.isatty():
         print(words)
     return app.return_code or 0

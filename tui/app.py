@@ -147,12 +147,15 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Pausing and stopping need a run that is being worked on, starting needs none; one does not go to the screen
         that one is on."""
-        active, paused = self.scene.active, self.scene.view.paused
+        scene = self.scene
+        active, paused, waits = scene.active, scene.view.paused, bool(scene.view.waits_for)
         possible = {
             "show_screen": parameters != (self.current_mode,) or len(self.screen_stack) > 1,
             "start_run": not active, "stop_run": active,
-            "pause_run": active and not paused, "resume_run": active and paused,
-            "resume_training": self.scene.resumable,
+            "pause_run": active and not paused, "resume_run": active and paused and not waits,
+            "tell_wait": active and waits,
+            "resume_training": scene.resumable and scene.has_last,
+            "begin_again": scene.resumable and not scene.has_last,
         }
         return possible.get(action, True)
 
@@ -220,10 +223,14 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
 
         self.push_screen(Confirm("Quit all the same?", "\n".join(losses)), answered)
 
-    def _leave(self) -> None:
+    def _leave(self, return_code: int = 0) -> None:
         with contextlib.suppress(OSError):  # not worth a word at this point
             self.preferences.remember(screen=self.current_mode)
-        self.exit(Parting(self.scene.run_id if self.scene.active else ""))
+        self.exit(Parting(self.scene.run_id if self.scene.active else ""), return_code)
+
+    def leave_on_signal(self, number: int) -> None:
+        """Leave without asking, as this signal wants it."""
+        self._leave(128 + number)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette has what the keys have, and what is done too seldom for a key."""

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from core.contract.control import Command, send
 from core.contract.errors import SofttuneError
 from core.contract.event_log import EventTail
 from core.contract.events import Event
-from core.contract.record import ACTIVE, State
+from core.contract.liveness import locked, oom_kills
+from core.contract.record import ACTIVE, RunRecord, State
 from core.contract.runs import RUNS, RunFolder, RunSummary, create_run, list_runs, summarize
+from tui import deaths
 from tui.visible import visible
 
 EngineCommand = Callable[[RunFolder], list[str]]
@@ -55,11 +58,17 @@ class Condition:
     reason: str = ""
     pid: int | None = None
     """The engine's process, where it is at work on this machine."""
+    engine: int | None = None
+    """The process that has taken the run up last, or is about to, wherever that is or was."""
 
     @property
     def active(self) -> bool:
         """Whether an engine is at it, or about to be."""
         return self.state in ACTIVE
+
+
+Taker = tuple[int | None, float | None]
+"""The process that has taken a run up last, as run.json tells: its pid and its start time."""
 
 
 class RunLink:
@@ -68,17 +77,17 @@ class RunLink:
     Args:
         folder: the run.
         process: the engine, where this UI started it; kept so that it can be reaped.
-        again: whether that engine goes on with a run that had ended.
+        before: who had the run when that engine was started.
     """
 
     def __init__(
-        self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None, again: bool = False
+        self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None, before: Taker = (None, None)
     ) -> None:
         self.folder = folder
-        self.awaited = again
-        """Whether run.json still tells of the engine before this one."""
         self._tail = EventTail(Path(folder.events_file))
         self._process = process
+        self._before = before
+        self._oom_kills = oom_kills() if process else None
 
     @property
     def run_id(self) -> str:
@@ -109,16 +118,44 @@ class RunLink:
             ) from None
 
     def condition(self) -> Condition:
-        """Whether the engine lives. Reaps an engine that this UI started and that has ended."""
-        exit_status = self._process.poll() if self._process else None
+        """Whether an engine lives, whoever started it. Reaps one that this UI started and that has ended.
+
+        Where that one died without a word it is written down in run.json, so that everybody knows what of.
+        """
+        process = self._process
+        status = process.poll() if process else None  # before its last words are read
         summary = summarize(self.folder)
-        self.awaited = self.awaited and summary.state not in ACTIVE and exit_status != 0
-        if self.awaited and exit_status is None:
-            return Condition("queued")
-        if exit_status is not None and (summary.state in ACTIVE or self.awaited):
-            # It ended before it could write down that it began, so `judge` would still call it queued.
-            return Condition("crashed", f"the engine ended with exit status {exit_status}")
-        return Condition(summary.state, summary.reason, _local_pid(summary))
+        taker = _taker(summary.record)
+        taken_up = taker != self._before
+        if process is None or summary.record is None or _is_anothers(summary, process.pid):
+            return _judged(summary)  # an engine that was refused the run leaves it to the one that has it
+        if status is None:
+            waits = not taken_up and summary.state not in ACTIVE
+            return Condition("queued", engine=process.pid) if waits else _judged(summary)
+        unsaid = taker[0] == process.pid and summary.record is not None and summary.record.state in ACTIVE
+        return self._died(status, taker, process.pid) if unsaid or not taken_up else _judged(summary)
+
+    def _died(self, status: int, taker: Taker, pid: int) -> Condition:
+        """Write down that the engine died, unless another one has the run by now."""
+        when = " before it took the run up" if taker == self._before else ""
+        reason = deaths.of_status(status, deaths.killed_since(self._oom_kills), when)
+        with (contextlib.suppress(SofttuneError, OSError, ValueError),  # it is known here all the same
+              locked(Path(self.folder.lock_file), "another engine has it", "")):
+            record = self.folder.read_record()
+            if _taker(record) == taker:
+                told = {"state": "crashed", "error": reason, "ended": time.time(), "pid": pid}
+                self.folder.write_record(record.model_copy(update=told))
+        now = summarize(self.folder)
+        return _judged(now) if _is_anothers(now, pid) else Condition("crashed", reason, engine=pid)
+
+    @property
+    def own(self) -> bool:
+        """Whether an engine that this UI started is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def settled(self) -> bool:
+        """Whether the engine that this UI started has taken the run up, or has ended."""
+        return not self.own or _taker(summarize(self.folder).record) != self._before
 
     def send(self, command: Command) -> None:
         """Ask the engine to pause, resume or stop.
@@ -157,12 +194,13 @@ def start(config: Config, name: str, runs: Path = RUNS, command: EngineCommand =
 
 
 def resume(folder: RunFolder, command: EngineCommand = resume_command) -> RunLink:
-    """Start an engine, detached, that goes on with a run from its last checkpoint.
+    """Start an engine, detached, that goes on with a run from its last checkpoint, or begins it again without one.
 
     Raises:
         SofttuneError: the engine cannot be started.
     """
-    return RunLink(folder, _spawn(folder, command), again=True)
+    before = _taker(summarize(folder).record)
+    return RunLink(folder, _spawn(folder, command), before)
 
 
 def _spawn(folder: RunFolder, command: EngineCommand) -> subprocess.Popen[bytes]:
@@ -179,10 +217,24 @@ def _spawn(folder: RunFolder, command: EngineCommand) -> subprocess.Popen[bytes]
         raise SofttuneError(f"the engine cannot be started: {error}", "`softtune train` may show more") from None
 
 
-def _local_pid(summary: RunSummary) -> int | None:
+def _taker(record: RunRecord | None) -> Taker:
+    return (record.pid, record.pid_started) if record else (None, None)
+
+
+def _is_anothers(summary: RunSummary, pid: int) -> bool:
+    """Whether another engine than this one is at work on the run."""
+    return summary.state in ACTIVE and _taker(summary.record)[0] not in (None, pid)
+
+
+def _judged(summary: RunSummary) -> Condition:
+    """What the files say, as everybody reads them."""
     record = summary.record
-    local = record is not None and summary.state in ACTIVE and record.host == socket.gethostname()
-    return record.pid if record is not None and local else None
+    if record is None:
+        return Condition(summary.state, summary.reason)
+    unsaid = summary.state == "crashed" and record.state in ACTIVE
+    reason = deaths.of_record(summary.reason, record) if unsaid else summary.reason
+    local = summary.state in ACTIVE and record.host == socket.gethostname()
+    return Condition(summary.state, reason, record.pid if local else None, record.pid)
 
 
 def active_run(runs: Path = RUNS) -> RunSummary | None:

@@ -34,7 +34,7 @@ class Scene:
     condition: Condition | None = None
     files: ProblemFiles = ProblemFiles()
     last_words: str = ""
-    """The end of engine.log, of an engine that died without saying why."""
+    """The end of engine.log, where an engine died."""
     unreadable: int = 0
     fault: str = ""
     """Why the events cannot be read."""
@@ -45,10 +45,15 @@ class Scene:
 
     @property
     def resumable(self) -> bool:
-        """Whether the run has ended before its time and can be gone on with."""
-        if self.condition is None or self.condition.active or not self.has_last:
+        """Whether the run has ended before its time; one without a checkpoint is begun again."""
+        if self.condition is None or self.condition.active:
             return False
         return (self.view.outcome or self.condition.state) in ("stopped", "failed", "crashed")
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the engine died without having said how the run ended."""
+        return self.condition is not None and self.condition.state == "crashed" and not self.view.outcome
 
     @property
     def active(self) -> bool:
@@ -62,10 +67,10 @@ class Follower:
     def __init__(self, link: RunLink) -> None:
         self.link = link
         self.scene = Scene(run_id=link.run_id)
+        self._view = RunView()
         self._looked_at = 0.0
         self._stamp: tuple[object, ...] = ()
         self._asked_config = False
-        self._begins_again = link.awaited
 
     def poll(self) -> Scene:
         """The scene by now; the same object when nothing has changed."""
@@ -80,13 +85,12 @@ class Follower:
         look = now - self._looked_at >= CONDITION_SECONDS
         # The process is judged before the events are read: an engine that ends in between has then said all it will.
         condition = self.link.condition() if look or self.scene.condition is None else self.scene.condition
-        scene = self._with_events(self.scene)
+        before, scene = self._view, self._with_events(self.scene)
         if condition != scene.condition:
             words = self.link.last_words() if condition.state == "crashed" else ""
             scene = replace(scene, condition=condition, last_words=words)
-        if self._begins_again and not self.link.behind:
-            self._begins_again = False  # all that the engine before had to say is read: its end is not this one's
-            scene = replace(scene, view=replace(scene.view, outcome="", phase="queued"))
+        if self._view is not before or condition != self.scene.condition:
+            scene = replace(scene, view=_told_by(condition, self._view))
         if look:
             self._looked_at = now
             scene = self._with_settings(self._with_files(scene))
@@ -94,17 +98,17 @@ class Follower:
         return scene
 
     def _with_events(self, scene: Scene) -> Scene:
-        view, until = scene.view, time.monotonic() + SHOW_SECONDS
+        until = time.monotonic() + SHOW_SECONDS
         try:
             while events := self.link.read():
-                view = advance(view, events)
+                self._view = advance(self._view, events)
                 if not self.link.behind or time.monotonic() > until:
                     break
         except SofttuneError as error:
             return self.faulty(str(error))
-        if view is scene.view and self.link.unreadable == scene.unreadable and not scene.fault:
+        if self.link.unreadable == scene.unreadable and not scene.fault:
             return scene
-        return replace(scene, view=view, unreadable=self.link.unreadable, fault="")
+        return replace(scene, unreadable=self.link.unreadable, fault="")
 
     def faulty(self, fault: str) -> Scene:
         """The last scene with a fault; the same object when it has that fault already."""
@@ -131,6 +135,14 @@ class Follower:
         if (has_last, config) == (scene.has_last, scene.config):
             return scene
         return replace(scene, has_last=has_last, config=config)
+
+
+def _told_by(condition: Condition, view: RunView) -> RunView:
+    """The view without an end that an earlier engine told, where another one has the run now, or had it and died."""
+    another = condition.engine not in (None, view.engine)
+    if view.outcome and another and (condition.active or condition.state == "crashed"):
+        return replace(view, outcome="", phase="queued")
+    return view
 
 
 def _stamp(folder: RunFolder, checkpoint: str, split_known: bool) -> tuple[float, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from textual.app import App
@@ -11,12 +13,14 @@ from textual.app import App
 from core.contract.config import Config
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
-from core.contract.runs import RunFolder, RunSummary
+from core.contract.runs import RunFolder, RunSummary, check_outputs
 from tui import engine
 from tui.follower import Follower, Scene
+from tui.log_lines import GOES_ON_BY_ITSELF
 from tui.plan_words import Plan
 from tui.screens.base import RunScreen
 from tui.screens.dialogs import Confirm, Message
+from tui.starting import Claim, Ready
 
 POLL_SECONDS = 0.25
 """Between two looks at the events of a run that is being worked on; four times that for one that is over."""
@@ -47,6 +51,7 @@ class FollowingApp(App[Parting], inherit_bindings=False):
         self._command = command
         self._again = again
         self._follower: Follower | None = None
+        self._begins = False
 
     @property
     def runs(self) -> Path:
@@ -96,15 +101,14 @@ class FollowingApp(App[Parting], inherit_bindings=False):
     def attach(self, start: bool) -> None:
         """Follow what is being worked on, else what was last; start a run first, if that is wanted and none is."""
         try:
-            active = engine.active_run(self._runs)
-            newest = active or engine.newest_run(self._runs)
+            newest = engine.active_run(self._runs) or engine.newest_run(self._runs)
         except SofttuneError as error:
             self._tell(error)
             return
-        if start and active is None:
-            self._start_engine()
+        if start:
+            self._begin(self._ready_to_start(), self._attach_quietly)
         elif newest is not None:
-            self._follow(engine.RunLink(newest.folder))
+            self._attach_quietly(newest)
 
     async def open_run(self, run_id: str) -> None:
         """Follow another run, on the Train screen."""
@@ -113,53 +117,70 @@ class FollowingApp(App[Parting], inherit_bindings=False):
 
     def action_start_run(self) -> None:
         """Start training, unless something is training already."""
-        try:
-            active = engine.active_run(self._runs)
-        except SofttuneError as error:
-            self._tell(error)
-            return
-        if active is None:
-            self._start_engine()
-        elif self.link is None or active.folder.run_id != self.link.run_id:  # else it has not said yet that it works
-            self.notify(f"attached to {active.folder.run_id}, which was started elsewhere", markup=False)
-            self._follow(engine.RunLink(active.folder))
+        self._begin(self._ready_to_start(), self._attach_to_another)
 
     def action_resume_training(self) -> None:
         """Go on with a run that had ended before its time, from its last checkpoint."""
-        if self.link is None or not self.scene.resumable:
-            return
-        try:
-            self._check_idle()
-            link = engine.resume(self.link.folder, self._again)
-        except SofttuneError as error:
-            self._tell(error)
-        else:
-            self._follow(link)
+        if self.link is not None and self.scene.resumable:
+            start = partial(engine.resume, self.link.folder, self._again)
+            self._begin(lambda: start, self._attach_to_another)
+
+    def action_begin_again(self) -> None:
+        """Begin a run again that ended before it had a checkpoint."""
+        self.action_resume_training()
 
     async def start_with(self, config: Config) -> None:
         """Start a run with these settings and show it, unless something is training already."""
-        try:
-            self._check_idle()
-        except SofttuneError as error:
-            self._tell(error)
-        else:
-            self._start_engine(config)
+        if await self._beginning(self._ready_to_start(config), self._refuse):
             await self.show("train")
 
-    def _check_idle(self) -> None:
-        """Raise SofttuneError where an engine is at work: two would share one machine's memory."""
-        active: RunSummary | None = engine.active_run(self._runs)
-        if active is not None:
-            raise SofttuneError(f"{active.folder.run_id} is being worked on",
-                                "wait for its end, or stop it first (1, then x)")
+    def _ready_to_start(self, config: Config | None = None) -> Ready:
+        def ready() -> Callable[[], engine.RunLink]:
+            settings = config or self.plan.load()
+            check_outputs(settings)
+            return partial(engine.start, settings, self.plan.name, self._runs, self._command)
 
-    def _start_engine(self, config: Config | None = None) -> None:
+        return ready
+
+    def _begin(self, ready: Ready, otherwise: Callable[[RunSummary], None]) -> None:
+        self.run_worker(self._beginning(ready, otherwise), group="begin", exclusive=False)
+
+    async def _beginning(self, ready: Ready, otherwise: Callable[[RunSummary], None]) -> bool:
+        """Start an engine and follow it; whether that was done.
+
+        Args:
+            otherwise: what to do with the run that another engine is at work on: two would share one machine's memory.
+        """
+        if self._begins:  # a key that was pressed twice
+            return False
+        self._begins, claim = True, Claim(self._runs)
         try:
-            link = engine.start(config or self.plan.load(), self.plan.name, self._runs, self._command)
+            begun = await asyncio.to_thread(claim.take, ready)
         except SofttuneError as error:
             self._tell(error)
-        else:
-            self._follow(link)
+            return False
+        finally:
+            self._begins = False
+        if isinstance(begun, RunSummary):
+            otherwise(begun)
+            return False
+        self._follow(begun)
+        self.run_worker(claim.hold(begun), group="hold", exclusive=False)
+        return True
+
+    def _attach_quietly(self, run: RunSummary) -> None:
+        self._follow(engine.RunLink(run.folder))
+
+    def _attach_to_another(self, run: RunSummary) -> None:
+        """Follow a run that somebody else has started, or has gone on with; one's own has only not said so yet."""
+        if self.link is not None and self.link.run_id == run.folder.run_id and self.link.own:
+            return
+        self.notify(f"attached to {run.folder.run_id}, which was started elsewhere", markup=False)
+        self._attach_quietly(run)
+
+    def _refuse(self, run: RunSummary) -> None:
+        self._tell(SofttuneError(f"{run.folder.run_id} is being worked on",
+                                 "wait for its end, or stop it first (1, then x)"))
 
     def _tell(self, error: SofttuneError) -> None:
         self.push_screen(Message(error.what, error.remedy, "error"))
@@ -171,6 +192,11 @@ class FollowingApp(App[Parting], inherit_bindings=False):
     def action_resume_run(self) -> None:
         """Go on."""
         self._send(Command.RESUME)
+
+    def action_tell_wait(self) -> None:
+        """Say what a run waits for that no key can make go on."""
+        self.notify(f"{self.scene.view.waits_for}\n{GOES_ON_BY_ITSELF}", title="the run waits", severity="warning",
+                    markup=False, timeout=10)
 
     def action_stop_run(self) -> None:
         """Stop, once the user has confirmed it."""
@@ -196,7 +222,7 @@ class FollowingApp(App[Parting], inherit_bindings=False):
 
 def _possible(scene: Scene) -> tuple[object, ...]:
     """What decides which commands a run takes now."""
-    return scene.run_id, scene.active, scene.view.paused, scene.resumable
+    return scene.run_id, scene.active, scene.view.paused, scene.view.waits_for, scene.resumable, scene.has_last
 
 
 def parting_words(parting: Parting | None) -> str:

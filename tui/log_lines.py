@@ -20,6 +20,10 @@ GLYPHS: dict[Kind, str] = {"plain": "·", "good": "✓", "warning": "!", "bad": 
 """A sign for each kind, so that colour is never alone."""
 
 
+GOES_ON_BY_ITSELF = "make room, or mend it: it goes on by itself"
+"""What to do about a run that waits for something."""
+
+
 @dataclass(frozen=True)
 class LogLine:
     """One line of the log: when, of what kind, what, and what to do about it."""
@@ -74,8 +78,8 @@ def _planned(event: ev.TrainingPlanned) -> Said:
 
 
 def _step(event: ev.StepCompleted) -> Said:
-    if math.isfinite(event.loss):
-        return None
+    if math.isfinite(event.loss) or event.skipped:
+        return None  # a notice tells of a step that was skipped
     return ("warning", f"step {event.step}: the loss is {figure(event.loss)}",
             "lower training.learning_rate, or raise training.warmup_steps")
 
@@ -135,6 +139,10 @@ def _finished(event: ev.RunFinished) -> Said:
     return "good", f"finished in {duration(event.seconds)}{best}" + (f"; soft prompt in {where}" if where else ""), ""
 
 
+def _paused(event: ev.RunPaused) -> Said:
+    return ("warning", f"waiting: {event.reason}", GOES_ON_BY_ITSELF) if event.reason else ("plain", "paused", "")
+
+
 def _failed(event: ev.RunFailed) -> Said:
     return "bad", event.what + (f": {event.why}" if event.why else ""), event.remedy
 
@@ -144,5 +152,5 @@ _WORDS: dict[type[Any], Callable[[Any], Said]] = {
     ev.EpochCompleted: _epoch, ev.ValidationCompleted: _validated, ev.CheckpointSaved: _saved, ev.Notice: _notice,
     ev.TimeSplit: _time_split, ev.EvaluationCompleted: _scored,
     ev.RunStopped: _stopped, ev.RunFinished: _finished, ev.RunFailed: _failed,
-    ev.RunPaused: lambda event: ("plain", "paused", ""), ev.RunResumed: lambda event: ("plain", "going on", ""),
+    ev.RunPaused: _paused, ev.RunResumed: lambda event: ("plain", "going on", ""),
 }

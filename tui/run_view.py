@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -52,17 +52,22 @@ class RunView:
     """A run as its events tell it."""
 
     run_id: str = ""
+    engine: int | None = None
+    """The process that told these events last."""
     model: str = ""
     phase: str = "queued"
     """queued, loading, training, validating, completing or scoring: what the engine does, or did last."""
     paused: bool = False
+    waits_for: str = ""
+    """What a paused run waits for, to go on by itself; "" where the user paused it."""
     outcome: Outcome = ""
+    resumed_from: int = 0
+    """The step after which the present engine began."""
     clock: RunClock = RunClock()
     loaded: ev.ModelLoaded | None = None
     plan: ev.TrainingPlanned | None = None
     step: ev.StepCompleted | None = None
-    validation: ev.ValidationCompleted | None = None
-    best: ev.ValidationCompleted | None = None
+    validations: tuple[ev.ValidationCompleted, ...] = ()
     stage: ev.Progress | None = None
     score: ev.EvaluationCompleted | None = None
     failure: ev.RunFailed | None = None
@@ -92,7 +97,20 @@ class RunView:
     @property
     def done_steps(self) -> int:
         """Optimizer steps completed."""
-        return self.step.step if self.step else 0
+        return self.step.step if self.step else self.resumed_from
+
+    @property
+    def validation(self) -> ev.ValidationCompleted | None:
+        """The newest validation."""
+        return self.validations[-1] if self.validations else None
+
+    @property
+    def best(self) -> ev.ValidationCompleted | None:
+        """The best validation so far."""
+        return next((one for one in reversed(self.validations) if one.is_best), None)
+
+
+_CURVES = tuple(each.name for each in fields(RunView) if isinstance(each.default, Curve))
 
 
 def advance(view: RunView, events: Iterable[Event]) -> RunView:
@@ -189,13 +207,29 @@ class _Draft:
         self._add_all("smooth_loss", kept, means)
         self._add_all("smooth_perplexity", kept, [math.exp(mean) if mean < 700 else math.inf for mean in means])
 
+    def go_back(self, step: int) -> None:
+        """Be where the run was after a step: an engine is about to tell all that came later again."""
+        self._join_points()
+        for name in _CURVES:
+            self.changes[name] = self.get(name).until(step)
+        last, plan = self.get("step"), self.get("plan")
+        window = smoothing_window(last.total_steps if last else plan.total_steps if plan else 0)
+        self.smoother, _ = Smoother().add_all(self.get("train_loss").ys, window)
+        self.problems, self.steps_as_stage = {}, None
+        self.set(step=last if last and last.step <= step else None, stage=None, score=None,
+                 validations=tuple(one for one in self.get("validations") if one.step <= step))
+
+    def _join_points(self) -> None:
+        for name, (xs, ys) in self.points.items():
+            self.changes[name] = self.get(name).joined(xs, ys)
+        self.points.clear()
+
     def finished(self) -> RunView:
         """The new view."""
         if self.steps:
             self._take_steps()
         self._stage_of_steps()
-        for name, (xs, ys) in self.points.items():
-            self.changes[name] = getattr(self.view, name).joined(xs, ys)
+        self._join_points()
         if self.lines:
             self.changes["log"] = (*self.view.log, *self.lines)[-LOG_LIMIT:]
         if self.problems is not None:
@@ -213,9 +247,9 @@ class _Draft:
 
 
 def _run_started(draft: _Draft, event: ev.RunStarted) -> None:
-    draft.set(run_id=event.run_id, model=event.model, phase="loading", paused=False, outcome="", failure=None,
-              notices=())
-    draft.smoother = Smoother()
+    draft.go_back(event.resumed_from_step)
+    draft.set(run_id=event.run_id, engine=event.pid, model=event.model, phase="loading", paused=False, waits_for="",
+              outcome="", failure=None, notices=(), resumed_from=event.resumed_from_step)
 
 
 def _model_loaded(draft: _Draft, event: ev.ModelLoaded) -> None:
@@ -232,11 +266,10 @@ def _progress(draft: _Draft, event: ev.Progress) -> None:
 
 
 def _validated(draft: _Draft, event: ev.ValidationCompleted) -> None:
-    draft.set(validation=event)
+    # A stop in the middle of a checkpoint's validation has it made again.
+    draft.set(validations=(*(one for one in draft.get("validations") if one.step < event.step), event))
     draft.add("heldout_loss", event.step, event.loss)
     draft.add("heldout_perplexity", event.step, event.perplexity)
-    if event.is_best:
-        draft.set(best=event)
 
 
 def _completed(draft: _Draft, event: ev.CompletionGenerated) -> None:
@@ -270,14 +303,18 @@ def _noticed(draft: _Draft, event: ev.Notice) -> None:
 
 
 def _failed(draft: _Draft, event: ev.RunFailed) -> None:
-    draft.set(outcome="failed", failure=event, paused=False)
+    draft.set(outcome="failed", failure=event, paused=False, waits_for="")
+
+
+def _paused(draft: _Draft, event: ev.RunPaused) -> None:
+    draft.set(paused=True, waits_for=event.reason)
 
 
 _HANDLERS: dict[type[Any], Callable[[_Draft, Any], None]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.Progress: _progress,
     ev.Notice: _noticed, ev.ValidationCompleted: _validated, ev.CompletionGenerated: _completed,
     ev.ProblemEvaluated: _evaluated, ev.EvaluationCompleted: _scored, ev.RunFailed: _failed,
-    ev.RunPaused: _becomes(paused=True), ev.RunResumed: _becomes(paused=False),
-    ev.RunStopped: _becomes(outcome="stopped", paused=False),
-    ev.RunFinished: _becomes(outcome="finished", paused=False),
+    ev.RunPaused: _paused, ev.RunResumed: _becomes(paused=False, waits_for=""),
+    ev.RunStopped: _becomes(outcome="stopped", paused=False, waits_for=""),
+    ev.RunFinished: _becomes(outcome="finished", paused=False, waits_for=""),
 }

@@ -47,7 +47,7 @@ def status_of(scene: Scene) -> Status:
     if condition.state in _ENDED:
         return _ENDED[condition.state]
     if view.paused:
-        return Status("‖", "paused", "$text-warning")
+        return Status("‖", "waiting" if view.waits_for else "paused", "$text-warning")
     if view.phase == "queued":
         return Status("○", "starting", "$text-muted")
     return Status("●", view.phase, "$text-success")

@@ -282,7 +282,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--crash", type=int, default=0)
     parser.add_argument("--count", type=int, default=164)
+    parser.add_argument("--say", default="", help="words for engine.log")
     wanted = parser.parse_args()
+    print(wanted.say, file=sys.stderr, flush=True)
     FakeEngine(RunFolder(wanted.folder), wanted.pace).run(wanted.steps, wanted.crash, wanted.count)
 
 

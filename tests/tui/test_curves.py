@@ -62,7 +62,7 @@ def test_reading_a_curve() -> None:
 
 
 def test_numbers_that_no_float_holds_are_dropped() -> None:
-    assert Curve().extended([(1, 10**400), (2, 1.0)]) == Curve((2,), (1.0,), 1)
+    assert Curve().extended([(1, 10**400), (2, 1.0)]) == Curve((2,), (1.0,), (1,))
     assert Curve().extended([(1, 1.7e308), (2, 1.7e308)]).ys == (1.7e308, 1.7e308)
 
 

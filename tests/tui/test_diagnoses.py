@@ -193,11 +193,22 @@ def test_each_remedy_names_settings_that_exist() -> None:
         *diagnoses(run(falling(36), [1.2, 0.9, 0.85, 0.85, 0.85]), Config()), *diagnoses(run(falling(9), warmup=99)),
         *diagnoses(advance(run(falling(9)), [ev.Notice(setting=WeakSandboxError.setting, what="weak")])),
     ]
-    assert {one.kind for one in found} == set(get_args(Kind))
+    assert {one.kind for one in found} == set(get_args(Kind)) - {"waiting"}  # which no setting ends
     known = {f"{section}.{key}" for section, field in Config.model_fields.items()
              for key in field.annotation.model_fields}  # type: ignore[union-attr]
     for one in found:
         assert one.setting in known and one.setting.partition(".")[2] in one.remedy, one
+
+
+def test_what_a_run_waits_for_is_said_until_it_goes_on() -> None:
+    waits = advance(run([math.nan] * 4), [ev.RunPaused(reason="runs/x: No space left on device")])
+    found = diagnoses(waits)
+    assert [one.kind for one in found] == ["waiting", "divergence"]
+    assert "No space left" in found[0].what and "by itself" in found[0].remedy
+    assert [one.kind for one in diagnoses(waits, active=False)] == ["divergence"]
+    after = diagnoses(advance(waits, [ev.RunResumed()]))
+    assert [one.diagnosis.kind for one in settled(settled((), found, 0.0), after, 1.0)] == ["divergence"]
+    assert not diagnoses(advance(RunView(), [ev.RunPaused()]))
 
 
 def test_what_comes_and_goes_stays() -> None:

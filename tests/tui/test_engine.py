@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from core.contract.config import Config
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
 from core.contract.events import event_line
+from core.contract.liveness import boot_id, locked, process_start
 from core.contract.runs import RunFolder, create_run
 from tests.tui.conftest import reap
 from tests.tui.fake_run import __file__ as fake_engine
 from tests.tui.fake_run import make_run, training
-from tui import engine
+from tui import deaths, engine
 from tui.engine import RunLink, active_run, newest_run
 from tui.follower import Follower, Scene
+from tui.status import status_of
 
 
 def fake(*options: str) -> engine.EngineCommand:
@@ -80,6 +83,100 @@ def test_an_engine_that_dies_before_its_first_word(runs: Path) -> None:
     scene = poll_until(Follower(link), lambda scene: scene.condition is not None and scene.condition.state == "crashed")
     assert scene.condition is not None and "exit status 1" in scene.condition.reason
     assert scene.last_words == "no torch here"
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV (Segmentation fault)"),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+    ("raise SystemExit(3)", "exit status 3"),
+    ("pass", "exit status 0"),
+])
+def test_how_an_engine_ended_is_written_down_for_everybody(runs: Path, code: str, words: str) -> None:
+    link = engine.start(Config(), "demo", runs, lambda folder: [sys.executable, "-c", code])
+    reap(link)
+    ours = link.condition()
+    assert ours.state == "crashed" and words in ours.reason and "before it took the run up" in ours.reason
+    assert RunLink(link.folder).condition() == ours == link.condition()  # another UI, and the same one later
+    assert link.folder.read_record().state == "crashed" and active_run(runs) is None
+
+
+def test_an_engine_that_cannot_go_on_is_the_same_to_all(runs: Path) -> None:
+    stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
+    folder = make_run(runs, stopped, state="stopped", count=2)
+    link = engine.resume(folder, lambda folder: [sys.executable, "-c", "raise SystemExit(2)"])
+    other = Follower(RunLink(folder))
+    assert other.poll().view.outcome == "stopped"
+    reap(link)
+    ours, theirs = Follower(link).poll(), Follower(RunLink(folder)).poll()
+    assert status_of(ours) == status_of(theirs) and ours.crashed and theirs.crashed
+    assert ours.condition == theirs.condition and ours.resumable
+    other._looked_at = 0.0
+    assert status_of(other.poll()) == status_of(ours)
+
+
+def test_an_engine_that_is_refused_leaves_the_run_to_the_one_at_work(runs: Path) -> None:
+    folder = make_run(runs, training("x", steps=3), state="running", alive=True, count=2)
+    refused = engine.resume(folder, lambda folder: [sys.executable, "-c", "raise SystemExit(2)"])
+    reap(refused)
+    assert refused.condition() == RunLink(folder).condition() and refused.condition().state == "running"
+    assert folder.read_record().state == "running"
+
+
+def test_an_engine_that_another_one_has_succeeded_is_not_a_crash(runs: Path) -> None:
+    folder = make_run(runs, training("x", steps=3), state="stopped", count=2)
+    with locked(Path(folder.lock_file), "", ""):  # the other one has it, and has yet to say so
+        link = engine.resume(folder, lambda folder: [sys.executable, "-c", "raise SystemExit(2)"])
+        reap(link)
+        assert link.condition().state == "crashed"
+        assert folder.read_record().state == "stopped"  # it is the other one's to write
+        record = {"state": "running", "pid": os.getpid(), "pid_started": process_start(os.getpid())}
+        folder.write_record(folder.read_record().model_copy(update=record))
+        assert link.condition().state == "running" and link.settled()
+
+
+def test_a_resumed_run_has_not_ended_for_anybody(runs: Path) -> None:
+    stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
+    folder = make_run(runs, stopped, state="stopped", count=2)
+    other = Follower(RunLink(folder))
+    assert not other.poll().active
+    link = engine.resume(folder, lambda folder: [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert link._process is not None
+    ours = Follower(link)
+    assert ours.poll().active and ours.scene.view.outcome == "" and not link.settled()
+    pid = link._process.pid
+    taken_up = {"state": "queued", "pid": pid, "pid_started": process_start(pid)}
+    folder.write_record(folder.read_record().model_copy(update=taken_up))  # what a real engine does before all else
+    ours._looked_at = other._looked_at = 0.0
+    assert status_of(ours.poll()) == status_of(other.poll()) and ours.scene.active and other.scene.active
+    link._process.kill()
+    link._process.wait()
+    ours._looked_at = other._looked_at = 0.0
+    assert status_of(ours.poll()) == status_of(other.poll()) and ours.scene.crashed and other.scene.crashed
+
+
+@pytest.mark.parametrize(("before", "now", "told"), [(3, 5, True), (3, 3, False), (None, 5, False), (3, None, False)])
+def test_want_of_memory_is_recognised_by_who_only_looks(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, before: int | None, now: int | None, told: bool
+) -> None:
+    folder = make_run(runs, training("x", steps=3), state="running", count=2)
+    folder.write_record(folder.read_record().model_copy(update={"oom_kills": before, "boot_id": boot_id()}))
+    monkeypatch.setattr("tui.deaths.oom_kills", lambda: now)
+    condition = RunLink(folder).condition()
+    assert condition.state == "crashed" and "process 4194305 is gone" in condition.reason
+    assert ("out-of-memory killer (2 processes" in condition.reason) is told
+    assert ("halve training.batch_size" in condition.reason) is told
+    folder.write_record(folder.read_record().model_copy(update={"boot_id": "before the machine was restarted"}))
+    assert "memory" not in RunLink(folder).condition().reason
+
+
+def test_sigkill_in_words() -> None:
+    kill = -signal.SIGKILL
+    assert "by somebody" in deaths.of_status(kill, None) and "this kernel does not tell" in deaths.of_status(kill, None)
+    assert "not by the kernel's" in deaths.of_status(kill, 0)
+    assert "1 process killed" in deaths.of_status(kill, 1)
+    assert deaths.of_status(-11, 1).startswith("it was killed by SIGSEGV (")
+    assert deaths.of_status(-99, 1) == "it was killed by signal 99"
+    assert "memory" not in deaths.of_status(1, 4)
 
 
 def test_a_command_that_is_not_there(runs: Path) -> None:

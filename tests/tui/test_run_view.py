@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from core.contract import events as ev
+from core.contract.events import Event
 from core.contract.runs import RunFolder
 from tests.tui.fake_run import memory, problems, training, whole_run
 from tui.run_view import LOG_LIMIT, RunView, advance
+from tui.train.curves import Curve
 
 
 def step(number: int, loss: float = 1.0, at: float = 0.0, total: int = 10) -> ev.StepCompleted:
@@ -60,6 +65,60 @@ def test_a_resumed_run_rewrites_what_came_after_the_checkpoint() -> None:
     view = advance(RunView(), [*first, ev.RunStopped(step=6), *again])
     assert view.train_loss.xs == (1, 2, 3, 4, 5) and view.train_loss.last == 2.0
     assert view.outcome == ""
+
+
+CURVES = tuple(each.name for each in fields(RunView) if isinstance(each.default, Curve))
+
+
+@pytest.mark.parametrize(("killed", "resumed"), [(7, 5), (7, 6), (7, 7), (5, 0), (11, 10)])
+def test_a_killed_and_resumed_run_reads_as_one_that_went_through(tmp_path: Path, killed: int, resumed: int) -> None:
+    bad = {3: math.nan, 6: math.inf, 8: math.nan}  # before, between and after
+    whole = [event.model_copy(update={"loss": bad.get(event.step, event.loss)})
+             if isinstance(event, ev.StepCompleted) else event
+             for event in whole_run(RunFolder(tmp_path / "r"), problems(4), steps=12, per_epoch=3)]
+    begun, rest = told_until(whole, killed), whole[len(told_until(whole, resumed)):]
+    head = [event for event in whole if isinstance(event, ev.ModelLoaded | ev.TrainingPlanned)]
+    again = [ev.RunStarted(run_id="r", model="m", resumed_from_step=resumed, pid=2), *head]
+    if not resumed:
+        again += [event for event in whole if isinstance(event, ev.ValidationCompleted) and event.step == 0]
+    through = advance(RunView(), told_until(whole, resumed))
+    gone_back = advance(RunView(), [*begun, again[0]])
+    for name in (*CURVES, "validation", "best", "done_steps", "smoother", "problems", "score"):
+        assert getattr(gone_back, name) == getattr(through, name), name
+    end, resumed_end = advance(RunView(), whole), advance(gone_back, [*again[1:], *rest])
+    assert advance(RunView(), [*begun, *again, *rest]) == resumed_end  # in one batch, or in two
+    for name in (*CURVES, "validations", "best", "step", "stage", "phase", "smoother", "problems", "score", "outcome"):
+        assert getattr(resumed_end, name) == getattr(end, name), name
+
+
+def told_until(events: list[Event], step: int) -> list[Event]:
+    """What a run has told by the end of a step, with the validation that belongs to it."""
+    later = (event for event in events if isinstance(event, ev.StepCompleted) and event.step > step)
+    return events[: events.index(next(later))]
+
+
+def test_a_run_that_dies_twice_between_two_checkpoints() -> None:
+    first = [step(number, 1 / number) for number in range(1, 7)]
+    again = ev.RunStarted(run_id="r", model="m", resumed_from_step=4, pid=1)
+    rest = [step(number, 1 / number) for number in range(5, 9)]
+    once, twice = advance(RunView(), [*first, again, *rest]), advance(RunView(), [*first, again, again, *rest])
+    assert twice.smooth_loss == once.smooth_loss == advance(RunView(), [*first[:4], *rest]).smooth_loss
+
+
+def test_what_a_pause_waits_for() -> None:
+    full = advance(RunView(), [ev.RunPaused(reason="no space")])
+    assert full.paused and full.waits_for == "no space" and full.log[-1].kind == "warning"
+    assert "no space" in full.log[-1].text and "by itself" in full.log[-1].remedy
+    for after in (ev.RunResumed(), ev.RunStopped(step=1), ev.RunFailed(what="x"), ev.RunPaused(),
+                  ev.RunStarted(run_id="r", model="m", pid=1)):
+        assert advance(full, [after]).waits_for == ""
+    assert advance(RunView(), [ev.RunPaused()]).log[-1].kind == "plain"
+
+
+def test_a_skipped_step_is_told_once() -> None:
+    skipped = step(2, math.nan).model_copy(update={"skipped": 1})
+    view = advance(RunView(), [ev.Notice(what="step 2 was skipped: loss nan"), skipped])
+    assert [line.text for line in view.log] == ["step 2 was skipped: loss nan"] and view.train_loss.dropped == 1
 
 
 def test_the_next_epoch_ends_the_validation() -> None:

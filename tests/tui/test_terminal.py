@@ -1,11 +1,18 @@
-"""The installed program in a real terminal: tmux, the fake engine, and a terminal that goes away."""
+"""The installed program in a real terminal: tmux, the fake engine, and a terminal that goes away or stalls."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import select
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +85,165 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
     yield folder
     send(Path(folder.control_file), Command.STOP)
     process.wait(10)
+
+
+STALL_SECONDS = float(os.environ.get("SOFTTUNE_STALL_SECONDS", "3"))
+"""How long a terminal takes no output: SSH over a line that is down for a while."""
+
+
+class Line:
+    """A pseudo-terminal of 120 × 40 with the app in it, and its other end, which may stop to read or go away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        self.modes = termios.tcgetattr(slave)
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "TERM": "xterm-256color"}
+        environment.pop("NO_COLOR", None)
+        self.app = subprocess.Popen(
+            [SOFTTUNE], stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=environment, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.slave = slave
+        self.shown = b""
+        self._reads = threading.Event()
+        self._reads.set()
+        self._over = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while not self._over:
+            if not self._reads.wait(0.1) or not select.select([self.master], [], [], 0.1)[0]:
+                continue
+            try:
+                self.shown += os.read(self.master, 65_536)
+            except OSError:
+                return
+
+    @contextlib.contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Read nothing while the block runs."""
+        self._reads.clear()
+        time.sleep(0.2)  # for what it reads just now
+        try:
+            yield
+        finally:
+            self._reads.set()
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self.master, keys.encode())
+
+    def wait(self, text: str, seconds: float = 20.0) -> None:
+        """Wait until the app has written something; what was written until then is forgotten."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.shown:
+            assert time.monotonic() < deadline, self.shown[-2000:]
+            time.sleep(0.05)
+        self.shown = b""
+
+    def hang_up(self) -> None:
+        """The terminal goes away."""
+        self._over = True
+        self._reader.join()
+        os.close(self.slave)
+        os.close(self.master)
+        self.master = self.slave = -1
+
+    def close(self) -> None:
+        """End all that is left."""
+        self.app.kill()
+        self.app.wait()
+        if self.master >= 0:
+            self.hang_up()
+
+
+@pytest.fixture
+def line(tmp_path: Path, run: RunFolder) -> Iterator[Line]:
+    """The app on a line, following a run that a fake engine works on."""
+    made = Line(tmp_path)
+    try:
+        made.wait("tokens/s")
+        yield made
+    finally:
+        made.close()
+
+
+def lines_of(run: RunFolder) -> int:
+    """How many events the engine has written."""
+    return Path(run.events_file).read_bytes().count(b"\n")
+
+
+def goes_on(run: RunFolder) -> bool:
+    """Whether the engine is at work: the same process, still writing."""
+    record, before = run.read_record(), lines_of(run)
+    deadline = time.monotonic() + 10
+    while lines_of(run) <= before:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return record.state == "running" and record.pid is not None and process_start(record.pid) == record.pid_started
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_ends_the_app_and_gives_the_terminal_back(line: Line, run: RunFolder, number: signal.Signals) -> None:
+    assert termios.tcgetattr(line.slave) != line.modes
+    line.app.send_signal(number)
+    assert line.app.wait(20) == 128 + number
+    assert termios.tcgetattr(line.slave) == line.modes
+    line.wait("\x1b[?1049l")  # the screen from before
+    assert goes_on(run)
+
+
+def test_a_terminal_that_is_closed_ends_the_app_alone(line: Line, run: RunFolder) -> None:
+    line.hang_up()
+    line.app.wait(20)
+    assert goes_on(run)
+
+
+def test_a_stalled_line_holds_up_neither_the_engine_nor_a_key(line: Line, run: RunFolder) -> None:
+    before = lines_of(run)
+    with line.stalled():
+        until = time.monotonic() + STALL_SECONDS
+        fill(line)
+        time.sleep(max(0.0, until - time.monotonic()))
+        assert lines_of(run) > before + 5 * STALL_SECONDS  # it writes ten steps a second
+        assert blocked(line.app.pid)
+        line.type("3")  # it is answered later
+    line.type("1?")
+    line.wait("go to the end of the log")  # the help of the Train screen
+    line.type("?")
+    time.sleep(0.5)  # else q might still be a key of the help
+    line.type("q")
+    line.wait(f"run {run.run_id} goes on; `softtune` attaches to it again")
+    assert line.app.wait(20) == 0 and goes_on(run)
+
+
+def test_a_signal_ends_an_app_on_a_stalled_line(line: Line, run: RunFolder) -> None:
+    with line.stalled():
+        fill(line)
+        line.app.send_signal(signal.SIGTERM)
+        assert line.app.wait(20) == 128 + signal.SIGTERM
+        assert termios.tcgetattr(line.slave) == line.modes  # all that can be given back to one that takes no output
+    assert goes_on(run)
+
+
+def fill(line: Line) -> None:
+    """Have the app write whole screens until the line takes no more."""
+    deadline = time.monotonic() + 20
+    while not blocked(line.app.pid):
+        assert time.monotonic() < deadline
+        line.type("4321")
+        time.sleep(0.1)
+
+
+def blocked(pid: int) -> bool:
+    """Whether a thread of a process waits for its terminal to take what it writes."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            if task.joinpath("wchan").read_text() in ("wait_woken", "n_tty_write"):
+                return True
+    return False
 
 
 def curve(shown: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,18 @@ import pytest
 from core.contract import events as ev
 from core.contract.config import Config
 from core.contract.event_log import EventLog
-from core.contract.runs import RunFolder, create_run
+from core.contract.runs import RunFolder, create_run, list_runs
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_hardware import FakeNvml
 from tui.app import SofttuneApp
-from tui.engine import Condition
+from tui.engine import Condition, RunLink
 from tui.follower import Follower, Scene
 from tui.run_view import RunView, advance
 from tui.screens.base import RunScreen
 from tui.screens.dialogs import Confirm, Message
 from tui.screens.train import TrainScreen
-from tui.status import header
+from tui.status import header, status_of
 from tui.widgets.plot import Plot
 
 
@@ -81,7 +83,7 @@ async def test_demo_starts_at_once_and_then_s_does_nothing(open_app: OpenApp, ru
         assert "s start" not in words(app) and "space pause" in words(app)
         await pilot.press("s")
         await pilot.pause(0.2)
-        assert not told(app) and len(list(runs.iterdir())) == 1
+        assert not told(app) and len(list_runs(runs)) == 1
 
 
 async def test_demo_attaches_to_a_run_that_is_going_on(open_app: OpenApp, runs: Path) -> None:
@@ -89,7 +91,7 @@ async def test_demo_attaches_to_a_run_that_is_going_on(open_app: OpenApp, runs: 
     app = open_app(start=True)
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.scene.active)
-        assert app.scene.run_id == folder.run_id and len(list(runs.iterdir())) == 1
+        assert app.scene.run_id == folder.run_id and len(list_runs(runs)) == 1
 
 
 async def test_s_attaches_to_a_run_that_was_started_elsewhere(open_app: OpenApp, runs: Path) -> None:
@@ -99,7 +101,7 @@ async def test_s_attaches_to_a_run_that_was_started_elsewhere(open_app: OpenApp,
         folder = make_run(runs, training("x", steps=3), state="running", alive=True, count=2)
         await pilot.press("s")
         await until(pilot, lambda: app.scene.run_id == folder.run_id)
-        assert len(list(runs.iterdir())) == 1
+        assert len(list_runs(runs)) == 1
 
 
 async def test_space_pauses_and_goes_on_and_x_stops(open_app: OpenApp) -> None:
@@ -277,18 +279,83 @@ async def test_r_goes_on_with_a_stopped_run(open_app: OpenApp, runs: Path) -> No
     app = open_app(engine=("--count", "2", "--steps", "300", "--pace", "0.05"))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.scene.view.outcome == "stopped")
-        assert "R go on" not in words(app)
-        await pilot.press("R")
-        assert not app.scene.active  # there is no checkpoint to go on from
+        assert "R go on" not in words(app) and "R begin again" in words(app)  # there is no checkpoint to go on from
+        assert "R begins this run again, in its folder" in words(app)
         Path(folder.checkpoints).mkdir()
         (Path(folder.checkpoints) / "last.pt").write_bytes(b"x")
-        await until(pilot, lambda: "R go on" in words(app))
+        await until(pilot, lambda: "R go on" in words(app) and "R begin" not in words(app))
         await pilot.press("R", "R")
         await until(pilot, lambda: app.scene.view.total_steps == 300 and app.scene.view.done_steps > 0)
-        assert app.scene.active and app.scene.run_id == folder.run_id and len(list(runs.iterdir())) == 1
+        assert app.scene.active and app.scene.run_id == folder.run_id and len(list_runs(runs)) == 1
         await until(pilot, lambda: "R go on" not in words(app))
         await pilot.press("x", "y")
         await until(pilot, lambda: app.scene.view.outcome == "stopped" and app.scene.resumable)
+
+
+async def test_r_begins_a_run_again_that_has_no_checkpoint(open_app: OpenApp, runs: Path) -> None:
+    stopped = [ev.RunStarted(run_id="x", model="m", pid=1), ev.RunStopped(step=0)]
+    folder = make_run(runs, stopped, state="stopped", count=2)
+    app = open_app(engine=("--count", "2", "--steps", "4", "--pace", "0.01"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "R begin again" in words(app))
+        await pilot.press("R")
+        await until(pilot, lambda: app.scene.view.outcome == "finished" and not app.scene.active)
+        assert app.scene.run_id == folder.run_id and len(list_runs(runs)) == 1 and not told(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_killed_engine_is_told_with_its_last_words(
+    open_app: OpenApp, runs: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("tui.engine.oom_kills", lambda: 6)  # when the engine began
+    monkeypatch.setattr("tui.deaths.oom_kills", lambda: 7)
+    app = open_app(start=True, engine=("--count", "3", "--steps", "500", "--pace", "0.02", "--say", "loading shard 2"))
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.scene.condition is not None and app.scene.condition.state == "running")
+        assert app.scene.condition is not None and app.scene.condition.pid is not None
+        os.kill(app.scene.condition.pid, signal.SIGKILL)
+        await until(pilot, lambda: "✗ crashed" in words(app) and "the engine crashed" in words(app))
+        shown = " ".join(words(app).replace("│", " ").split())
+        for expected in ("killed by SIGKILL", "out-of-memory killer (1 process killed", "halve training.batch_size",
+                         "the last lines of engine.log:", "loading shard 2", "R begins this run again"):
+            assert expected in shown, expected
+        assert app.link is not None
+        scene = Follower(RunLink(app.link.folder)).poll()  # as somebody sees it who was not there
+        assert status_of(scene) == status_of(app.scene) and scene.condition == app.scene.condition
+        what, text = train(app).copy_text() or ("", "")
+        assert "state crashed: it was killed by SIGKILL" in text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_full_disk_is_obvious(open_app: OpenApp, runs: Path, size: tuple[int, int]) -> None:
+    reason = "runs/x/events.jsonl cannot be written: No space left on device"
+    events = [*training("x", steps=12), ev.Notice(what=f"{reason}; the run waits"), ev.RunPaused(reason=reason)]
+    folder = make_run(runs, events, state="paused", alive=True, count=2)
+    app = open_app()
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "‖ waiting" in words(app))
+        await until(pilot, lambda: "it goes on by itself" in words(app))
+        shown = words(app)
+        assert "! waiting  " in shown and "space resume" not in shown and "space why it waits" in shown
+        await pilot.press("space")
+        await until(pilot, lambda: bool(told(app)))
+        assert reason in told(app)[0] and "by itself" in told(app)[0]
+        assert not Path(folder.control_file).exists()  # nothing was asked of the engine
+        log = EventLog(Path(folder.events_file))
+        log.append(ev.RunResumed())
+        log.close()
+        await until(pilot, lambda: "‖ waiting" not in words(app) and "space pause" in words(app))
+        await until(pilot, lambda: "! waiting  " not in words(app))  # the log keeps its line
+
+
+async def test_skipped_steps_are_counted(open_app: OpenApp, runs: Path) -> None:
+    steps = [event.model_copy(update={"skipped": 3}) if isinstance(event, ev.StepCompleted) else event
+             for event in training("x", steps=4)]
+    make_run(runs, steps, state="running", alive=True, count=2)
+    app = open_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "3 steps skipped" in words(app))
+        assert "! not finite" in words(app)
 
 
 async def test_another_run_is_looked_at_from_its_beginning(open_app: OpenApp, runs: Path) -> None:

@@ -131,6 +131,7 @@ class TrainScreen(RunScreen):
         self._keep_place(scene)
         self.set_class(scene.condition is None and not scene.fault, "-empty")
         self.set_class(not scene.active, "-over")
+        self.set_class(scene.crashed or scene.view.outcome == "failed", "-broken")
         self._show_plots()
         self.query_one("#stage", Panel).refresh()
         self.query_one(RunLog).show(scene.view.log, ending(scene))

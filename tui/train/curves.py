@@ -17,17 +17,22 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Curve:
-    """Finite points with rising x; `dropped` counts those that were NaN or infinite."""
+    """Finite points with rising x; `lost` has the x of those that were NaN or infinite."""
 
     xs: tuple[float, ...] = ()
     ys: tuple[float, ...] = ()
-    dropped: int = 0
+    lost: tuple[float, ...] = ()
     extremes: tuple[int, ...] = field(default=(), compare=False, repr=False)
     """Indices of the smallest and the largest point of each whole block, one after the other, for as many blocks as
     are known; a curve that was made by hand has none, and is looked through."""
 
     def __len__(self) -> int:
         return len(self.xs)
+
+    @property
+    def dropped(self) -> int:
+        """How many points were NaN or infinite."""
+        return len(self.lost)
 
     @property
     def last(self) -> float | None:
@@ -52,14 +57,22 @@ class Curve:
         """The same, given as one sequence of x and one of y."""
         if not xs:
             return self
-        kept, dropped = len(self.xs), self.dropped
+        kept, lost = len(self.xs), self.lost
         if not _plain(xs, ys):
-            xs, ys, lost = _sifted(xs, ys)
-            dropped += lost
+            xs, ys, more = _sifted(xs, ys)
+            lost += tuple(more)
         if xs and kept and xs[0] <= self.xs[kept - 1]:
             kept = bisect_left(self.xs, xs[0], 0, kept)
-        return _blocked(self.xs[:kept] + tuple(xs), self.ys[:kept] + tuple(ys), dropped,
+        return _blocked(self.xs[:kept] + tuple(xs), self.ys[:kept] + tuple(ys), lost,
                         self.extremes[: kept // BLOCK * 2])
+
+    def until(self, x: float) -> Curve:
+        """The curve as it was up to and with `x`."""
+        kept = bisect_right(self.xs, x)
+        lost = tuple(at for at in self.lost if at <= x)
+        if kept == len(self.xs) and len(lost) == len(self.lost):
+            return self
+        return Curve(self.xs[:kept], self.ys[:kept], lost, self.extremes[: kept // BLOCK * 2])
 
     def thinned(self, low: float, high: float, columns: int) -> tuple[list[float], list[float]]:
         """The points in [low, high], at most the smallest and largest of each of `columns` columns.
@@ -109,14 +122,14 @@ def _finite(value: float) -> bool:
         return False
 
 
-def _sifted(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float], int]:
-    """Rising and finite points of some, and the number of those that were not finite."""
+def _sifted(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float], list[float]]:
+    """Rising and finite points of some, and the x of those that were not finite."""
     kept_xs: list[float] = []
     kept_ys: list[float] = []
-    lost = 0
+    lost: list[float] = []
     for x, y in zip(xs, ys, strict=True):
         if not (_finite(x) and _finite(y)):
-            lost += 1
+            lost.append(x)
             continue
         if kept_xs and x <= kept_xs[-1]:
             back = bisect_left(kept_xs, x)
@@ -126,13 +139,15 @@ def _sifted(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list
     return kept_xs, kept_ys, lost
 
 
-def _blocked(xs: tuple[float, ...], ys: tuple[float, ...], dropped: int, known: tuple[int, ...]) -> Curve:
+def _blocked(
+    xs: tuple[float, ...], ys: tuple[float, ...], lost: tuple[float, ...], known: tuple[int, ...]
+) -> Curve:
     """A curve with the extremes of all its whole blocks; `known` are those of its first ones."""
     found: list[int] = []
     for start in range(len(known) // 2 * BLOCK, len(ys) // BLOCK * BLOCK, BLOCK):
         part = ys[start:start + BLOCK]
         found += (start + part.index(min(part)), start + part.index(max(part)))
-    return Curve(xs, ys, dropped, known + tuple(found))
+    return Curve(xs, ys, lost, known + tuple(found))
 
 
 def smoothing_window(total_steps: int) -> int:

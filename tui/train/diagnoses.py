@@ -14,11 +14,12 @@ from typing import Literal, get_args
 from core.contract.config import Config
 from core.contract.errors import WeakSandboxError
 from tui.formatting import counted, figure
+from tui.log_lines import GOES_ON_BY_ITSELF
 from tui.run_view import RunView
 from tui.train.curves import Curve, smoothing_window
 from tui.train.hardware import Reading
 
-Kind = Literal["divergence", "memory", "overfitting", "no decrease", "scoring", "warm-up", "early stopping"]
+Kind = Literal["waiting", "divergence", "memory", "overfitting", "no decrease", "scoring", "warm-up", "early stopping"]
 
 RISE = 0.005
 """Share of the best held-out loss by which a later one has to exceed it before that counts as rising. The held-out
@@ -43,12 +44,15 @@ FULL = 0.92
 """Share of the memory at which it is nearly full."""
 
 HELD_SECONDS = 20.0
-"""How long a diagnosis stays after it has ceased to hold."""
+"""How long a diagnosis stays after it has ceased to hold,"""
+
+TOLD: frozenset[Kind] = frozenset({"waiting"})
+"""but for those that an event begins and another one ends."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is the matter, what to do, and the setting that does it."""
+    """What is the matter, what to do, and the setting that does it, where one does."""
 
     kind: Kind
     what: str
@@ -68,12 +72,17 @@ def diagnoses(
         active: whether an engine is at work; memory, scoring and early stopping are no matter afterwards.
     """
     found = (
+        _waiting(view) if active else None,
         _divergence(view), _memory(view, reading) if active else None, _overfitting(view), _no_decrease(view),
         _unscored(view, config) if active else None, _warmup(view), _early_stopping(view, config) if active else None,
     )
     kinds = {one.kind for one in found if one}
     dropped = {"no decrease", "overfitting"} if "divergence" in kinds else set()  # its consequences
     return tuple(one for one in found if one and one.kind not in dropped)
+
+
+def _waiting(view: RunView) -> Diagnosis | None:
+    return Diagnosis("waiting", view.waits_for, GOES_ON_BY_ITSELF, "") if view.waits_for else None
 
 
 def _divergence(view: RunView) -> Diagnosis | None:
@@ -224,6 +233,7 @@ _ORDER: dict[str, int] = {kind: number for number, kind in enumerate(get_args(Ki
 def settled(shown: Sequence[Shown], found: Sequence[Diagnosis], now: float) -> tuple[Shown, ...]:
     """What to show by now: all that holds, and for a while what held before."""
     kinds = {diagnosis.kind for diagnosis in found}
-    lingering = [one for one in shown if one.diagnosis.kind not in kinds and now - one.held < HELD_SECONDS]
+    lingering = [one for one in shown
+                 if one.diagnosis.kind not in kinds | TOLD and now - one.held < HELD_SECONDS]
     fresh = [Shown(diagnosis, now) for diagnosis in found]
     return tuple(sorted((*fresh, *lingering), key=lambda one: _ORDER[one.diagnosis.kind]))

@@ -11,7 +11,7 @@ from core.contract.events import Memory, Score
 from core.contract.statistics import wilson_interval
 from core.contract.wording import measured_ks, samples_each, share_text
 from tui.follower import Scene
-from tui.formatting import clock_time, data_size, duration, figure, rate, small_percent
+from tui.formatting import clock_time, counted, data_size, duration, figure, rate, small_percent
 from tui.run_view import RunView
 from tui.train.hardware import Reading
 from tui.train.overlays import OtherRun
@@ -25,6 +25,9 @@ _MOST_COLUMNS = 4
 _WIDE_TABLE = 62
 
 Pair = tuple[str, str]
+"""Label and value; a label that begins with a WARNING sign is shown as one."""
+
+WARNING = "! "
 
 
 def now_panel(
@@ -43,8 +46,9 @@ def now_panel(
         others: runs that are laid over this one.
     """
     view = scene.view
-    pairs = [*_at_cursor(view, cursor), *_losses(view), *_others(others), *_pace(scene, now), *_machine(reading),
-             *_memory(view, reading is not None and reading.process_memory is not None), *_setup(view)]
+    measured = reading is not None and reading.process_memory is not None
+    pairs = [*_troubles(view), *_at_cursor(view, cursor), *_losses(view), *_others(others), *_pace(scene, now),
+             *_machine(reading), *_memory(view, measured), *_setup(view)]
     table = score_table(view, width)
     if table and height < len(table) + 2 and cursor is not None:
         table = []  # what is being read comes first where there is no room for both
@@ -67,7 +71,17 @@ def _columns(pairs: list[Pair], width: int, height: int) -> list[Content]:
 
 def _pair(pair: Pair, width: int) -> Content:
     label, value = pair
-    return Content.assemble((f"{label:<{LABEL_WIDTH}}", "$text-muted"), (value, "bold")).truncate(width, ellipsis=True)
+    name, figures = ("$text-warning", "bold $text-warning") if label.startswith(WARNING) else ("$text-muted", "bold")
+    return Content.assemble((f"{label:<{LABEL_WIDTH}}", name), (value, figures)).truncate(width, ellipsis=True)
+
+
+def _troubles(view: RunView) -> list[Pair]:
+    """What makes the other figures stand still, or count for less."""
+    why = visible_line(view.waits_for.rpartition(": ")[2])  # the whole of it is among the diagnoses
+    pairs = [(f"{WARNING}waiting", why)] if why else []
+    if view.step and view.step.skipped:
+        pairs.append((f"{WARNING}not finite", f"{counted(view.step.skipped, 'steps')} skipped"))
+    return pairs
 
 
 def _at_cursor(view: RunView, cursor: float | None) -> list[Pair]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
+from tui import deaths
 from tui.follower import Scene
 from tui.formatting import counted, figure, rate
 from tui.status import status_of
@@ -41,15 +42,16 @@ def ending(scene: Scene) -> Content | None:
     if scene.fault:
         parts.append(Content.styled(f"✗ {visible(scene.fault)}", "$text-error"))
     condition = scene.condition
-    if condition is not None and condition.state == "crashed" and not scene.view.outcome:
-        why = condition.reason or "it is gone without having said why"
-        if scene.last_words:  # before the headline, which has to be in view where the log has three lines
+    if condition is not None and scene.crashed:
+        why, remedy = deaths.parted(condition.reason or "it is gone without having said why")
+        if scene.last_words:  # before the headline, which has to be in view where the log has few lines
             parts += [Content.styled("  the last lines of engine.log:", "$text-muted"), Content(scene.last_words)]
         parts.append(Content.styled(f"✗ the engine crashed: {visible(why)}", "bold $text-error"))
-        command = f"softtune train --resume {scene.run_id}"
-        goes_on = f"R goes on from the last checkpoint, as `{command}` does"
-        again = goes_on if scene.has_last else f"{command} begins it again"
-        parts.append(Content.styled(f"  → {visible_line(again)}; s starts a new run", "italic"))
+        parts += [Content.styled(f"  → {remedy}", "italic")] if remedy else []
+        command = visible_line(f"softtune train --resume {scene.run_id}")
+        parts.append(Content.styled(f"  → {_going_on(scene)}, as `{command}` does; s starts a new run", "italic"))
+    elif scene.resumable and not scene.has_last:  # else the event that ended it says how
+        parts.append(Content.styled(f"  → {_going_on(scene)}", "italic"))
     if condition is not None and condition.state == "damaged":
         parts.append(Content.styled(f"✗ the run folder is damaged: {visible(condition.reason)}", "$text-error"))
     if scene.unreadable:
@@ -60,12 +62,19 @@ def ending(scene: Scene) -> Content | None:
     return Content("\n").join(parts) if parts else None
 
 
+def _going_on(scene: Scene) -> str:
+    if scene.has_last:
+        return "R goes on from the last checkpoint"
+    return "R begins this run again, in its folder: it had no checkpoint yet"
+
+
 def copied_lines(scene: Scene, found: Sequence[Diagnosis] = ()) -> str:
     """The run's figures as plain lines; "" where there is no run."""
     view = scene.view
     if scene.condition is None:
         return ""
-    lines = [f"run {scene.run_id}", f"state {status_of(scene).word}"]
+    why = f": {scene.condition.reason}" if scene.crashed else f": {view.waits_for}" if view.waits_for else ""
+    lines = [f"run {scene.run_id}", f"state {status_of(scene).word}{why}"]
     lines += [f"model {view.model}"] if view.model else []
     if view.total_steps:
         lines.append(f"step {view.done_steps}/{view.total_steps}")
