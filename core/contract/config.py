@@ -191,7 +191,7 @@ DEMO: dict[str, dict[str, Any]] = {
     "model": {"name": f"package:{DEMO_PACKAGE}", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "training": {
         "batch_size": 4, "gradient_accumulation_steps": 2, "num_epochs": 1, "learning_rate": 0.02, "warmup_steps": 3,
-        "weight_decay": 0.0,
+        "weight_decay": 0.0, "save_every_n_steps": 1,
     },
     "inference": {"max_new_tokens": 128},
 }

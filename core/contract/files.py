@@ -58,9 +58,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def read_regular(path: Path) -> bytes:
     """Read a file that is one; raises OSError, also for what a read could wait in for ever (a named pipe, a device)."""
     with open(path, "rb", opener=without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        _check_regular(file.fileno(), path)
         return file.read()
+
+
+def _check_regular(handle: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def without_waiting(path: str, flags: int) -> int:
@@ -117,7 +121,8 @@ class LineFile:
         os.close(self._handle)
 
     def _opened(self, flags: int) -> int:
-        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
+        _check_regular(handle, self.path)
         with open(handle, "rb", closefd=False) as file:
             content = file.read()
         whole = content.rfind(b"\n") + 1
