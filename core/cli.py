@@ -7,23 +7,27 @@ import difflib
 import importlib.metadata
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import ModuleType
 
 from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
-from core.contract.control import Command, ControlInbox
+from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
 from core.contract.events import Event, Notice, RunFailed, RunStopped
 from core.contract.liveness import at_work, identity
 from core.contract.record import ACTIVE
 from core.contract.runs import RunFolder, check_outputs, create_run, find_run, list_runs, summarize
 from core.contract.wording import describe, score_table
+from core.outlet import Outlet, last_words, outlets
+from core.signals import StopSignals, stopping
+
+STOPPED_SECONDS = 2.0
+"""A stalled reader of the output does not keep a process that was told to stop for longer."""
 
 COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "export", "import", "doctor")
 
@@ -42,17 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
         options = build_parser().parse_args(_with_command(argv))
         return int(options.run(options))
     except SofttuneError as error:
-        print(f"softtune: {error}", file=sys.stderr)
+        last_words(f"softtune: {error}")
         return error.exit_status
     except KeyboardInterrupt:
-        print("softtune: ended at once", file=sys.stderr)
+        last_words("softtune: ended at once")
         return EXIT_STOPPED
     except BrokenPipeError:  # the reader of our output went away (| head)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter complains when it flushes at exit
         return EXIT_FAILED
     except OSError as error:
-        print(f"softtune: {error.filename or 'output'}: {error.strerror}\n  check permissions and free space",
-              file=sys.stderr)
+        last_words(f"softtune: {error.filename or 'output'}: {error.strerror}\n  check permissions and free space")
         return EXIT_FAILED
 
 
@@ -154,19 +157,29 @@ def _config(options: argparse.Namespace) -> Config:
 
 def run_train(options: argparse.Namespace) -> int:
     """`softtune train`."""
+    from core.console import captured_libraries, reporter
+    from core.recorder import record
+
     folder = _run_folder(options)
-    with at_work(folder.lock_file):
-        config = _taken_up(folder, options)
-        from core.console import captured_libraries, reporter
+    with at_work(folder.lock_file) as heartbeat:
+        control = ControlInbox(folder.control_file)
 
-        with captured_libraries(folder.engine_log) as (out, err), reporter(out, err, as_json=options.json) as show:
-            control = ControlInbox(folder.control_file)
-            _stop_on_signals(control, detached=options.queued is not None)
-            from core.jobs import train  # torch, from here on
-            from core.recorder import record
+        def left_behind() -> None:
+            if folder.read_record().state in ACTIVE:
+                list(record(iter([_stopped(folder)]), folder, control))
 
-            events = train(config, folder, control, resume=options.resume is not None, profile=options.profile)
-            return _drain(record(events, folder), show, control)
+        with stopping(control, left_behind, detached=options.queued is not None) as signals:
+            config = _taken_up(folder, heartbeat, options)
+
+            def job(jobs: ModuleType) -> Iterator[Event]:
+                resume = options.resume is not None
+                return jobs.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
+
+            events = record(_with_torch(job, control, folder), folder, control)
+            with captured_libraries(folder.engine_log) as streams, outlets(*streams) as (out, err):
+                with reporter(out, err, as_json=options.json) as show:
+                    status = _drain(events, show, control, signals)
+                return _delivered(status, (out, err), signals)
 
 
 def _run_folder(options: argparse.Namespace) -> RunFolder:
@@ -180,19 +193,23 @@ def _run_folder(options: argparse.Namespace) -> RunFolder:
     return find_run(options.resume if options.queued is None else options.queued)
 
 
-def _taken_up(folder: RunFolder, options: argparse.Namespace) -> Config:
-    """The configuration of a run that this process holds the lock of, and that from now on is known to be its."""
-    run = summarize(folder)
+def _taken_up(folder: RunFolder, heartbeat: float | None, options: argparse.Namespace) -> Config:
+    """The configuration of a run that this process holds the lock of, and that from now on is known to be its.
+
+    Args:
+        heartbeat: the last sign of life of an engine before this one.
+    """
+    run = summarize(folder, heartbeat)
     if run.state == "damaged":
         raise UsageError(f"{folder.run_id} is damaged: {run.reason}", "start a new run")
     if options.resume is not None and run.state in ACTIVE:
         raise UsageError(f"{folder.run_id} is {run.state}", "it needs no resuming; `softtune` attaches to it")
     if options.queued is not None and run.state != "queued":
         raise UsageError(f"{folder.run_id} is {run.state}, not queued", "softtune train --resume goes on with a run")
-    config = folder.read_config()
+    config, record = folder.read_config(), folder.read_record()
+    folder.check_config_unchanged(record)
     if options.resume is not None:
         check_outputs(config)
-    record = folder.read_record()
     folder.write_record(record.model_copy(update={**identity(), "state": "queued", "ended": None, "error": ""}))
     return config
 
@@ -200,19 +217,39 @@ def _taken_up(folder: RunFolder, options: argparse.Namespace) -> Config:
 def run_infer(options: argparse.Namespace) -> int:
     """`softtune infer`."""
     config = _config(options)
+    check_outputs(config, options.output)
+    control = ControlInbox()
     from core.console import captured_libraries, reporter
 
-    with captured_libraries(None) as (out, err), reporter(out, err, as_json=options.json) as show:
-        control = ControlInbox()
-        _stop_on_signals(control)
-        from core.jobs import infer
-
-        check_outputs(config, options.output)
-        events = infer(
+    def job(jobs: ModuleType) -> Iterator[Event]:
+        return jobs.infer(  # type: ignore[no-any-return]
             config, options.checkpoint, control, soft=not options.no_soft_prompt, split=options.split,
             output=options.output, overridden=[text.partition("=")[0].strip() for text in options.overrides],
         )
-        return _drain(events, show, control)
+
+    with stopping(control) as signals, captured_libraries(None) as streams, outlets(*streams) as (out, err):
+        with reporter(out, err, as_json=options.json) as show:
+            status = _drain(_with_torch(job, control), show, control, signals)
+        return _delivered(status, (out, err), signals)
+
+
+def _with_torch(
+    job: Callable[[ModuleType], Iterator[Event]], control: ControlInbox, folder: RunFolder | None = None
+) -> Iterator[Event]:
+    """Import core.jobs, torch with it, and pass on the events of one of them; a stop meanwhile is obeyed at once."""
+    try:
+        with control.interruptible():
+            from core import jobs
+    except StopRequested:
+        yield _stopped(folder) if folder else RunStopped(step=0)
+    else:
+        yield from job(jobs)
+
+
+def _stopped(folder: RunFolder) -> RunStopped:
+    """What to tell of a run that was stopped, going by its folder."""
+    last = folder.checkpoints / "last.pt"
+    return RunStopped(step=folder.read_record().step, checkpoint=str(last) if last.exists() else None)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -225,28 +262,28 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from core.evaluation.report import Report
 
     control, report = ControlInbox(), Report()
-    _stop_on_signals(control)
     events = evaluate(config, source, control, results=options.output, skip_bad_lines=options.skip_bad_lines)
 
-    with nullcontext(_show_troubles) if options.json else reporter(sys.stdout, sys.stderr, as_json=False) as show:
+    with stopping(control) as signals, outlets(sys.stdout, sys.stderr) as (out, err):
 
-        def tell(event: Event) -> None:
-            report.add(event)
-            if not isinstance(event, RunStopped):  # its steps are training's
-                show(event)
+        def show_troubles(event: Event) -> None:
+            if isinstance(event, RunFailed | Notice):
+                print("\n".join(describe(event)), file=err)
 
-        status = _drain(events, tell, control)
-    if report.completed:
-        print(json.dumps(report.as_json()) if options.json else "\n".join(report.lines()))
-    if status == EXIT_STOPPED:
-        print(f"softtune: stopped{report.progress and f' with {report.progress} executed'}\n"
-              "  the same command goes on with the rest", file=sys.stderr)
-    return status
+        with nullcontext(show_troubles) if options.json else reporter(out, err, as_json=False) as show:
 
+            def tell(event: Event) -> None:
+                report.add(event)
+                if not isinstance(event, RunStopped):  # its steps are training's
+                    show(event)
 
-def _show_troubles(event: Event) -> None:
-    if isinstance(event, RunFailed | Notice):
-        print("\n".join(describe(event)), file=sys.stderr)
+            status = _drain(events, tell, control, signals)
+        if report.completed:
+            print(json.dumps(report.as_json()) if options.json else "\n".join(report.lines()), file=out)
+        if status == EXIT_STOPPED:
+            print(f"softtune: stopped{report.progress and f' with {report.progress} executed'}\n"
+                  "  the same command goes on with the rest", file=err)
+        return _delivered(status, (out, err), signals)
 
 
 def _evaluate_config(options: argparse.Namespace) -> Config:
@@ -343,35 +380,43 @@ def run_doctor(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _drain(events: Iterator[Event], show: Callable[[Event], None], control: ControlInbox) -> int:
+def _drain(
+    events: Iterator[Event], show: Callable[[Event], None], control: ControlInbox, signals: StopSignals
+) -> int:
     """Show every event; the exit status is what the last one means.
 
     When nobody can read us any more (| head, a full disk) the job is asked to stop and save.
     """
     status, heard = EXIT_DONE, True
-    for event in events:
-        try:
-            if heard:
-                show(event)
-        except OSError:
-            heard = False
-            control.request(Command.STOP)
-        if isinstance(event, RunFailed):
-            status = EXIT_FAILED
-        elif isinstance(event, RunStopped):
-            status = EXIT_STOPPED
-    return status if heard else EXIT_FAILED
+    try:
+        for event in events:
+            try:
+                if heard:
+                    show(event)
+            except OSError:
+                heard = False
+                control.request(Command.STOP)
+            if isinstance(event, RunFailed):
+                status = EXIT_FAILED
+            elif isinstance(event, RunStopped):
+                status = EXIT_STOPPED
+    except KeyboardInterrupt as interrupt:
+        if isinstance(events, Generator):
+            events.throw(interrupt)  # it came while an event was shown, and the job has to write it down
+        raise
+    return status if heard or signals.asked else EXIT_FAILED
 
 
-def _stop_on_signals(control: ControlInbox, *, detached: bool = False) -> None:
-    """ctrl+c and SIGTERM ask the job to stop and save; a second one ends at once (files are written whole anyway)."""
+def _delivered(status: int, streams: Iterable[Outlet], signals: StopSignals) -> int:
+    """The exit status, once the reader of the output has taken everything.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        control.request(Command.STOP)
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.default_int_handler)
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, ask)
-    ignored = detached or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup's wish
-    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else ask)
+    That may take as long as it wants to, until a signal says otherwise.
+    """
+    try:
+        with signals.at_once():
+            taken = [stream.wait(STOPPED_SECONDS if signals.asked else None) for stream in streams]
+    except OSError:
+        if not signals.asked:  # a terminal that has closed is no failure of the work
+            raise
+        return status
+    return status if all(taken) else EXIT_STOPPED

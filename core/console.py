@@ -24,11 +24,14 @@ from core.contract.events import (
     event_line,
 )
 from core.contract.wording import describe
+from core.outlet import Outlet
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PLAIN_PROGRESS_SECONDS = 5.0
+PATIENCE_BYTES = 1_000_000
+"""Progress lines are left out while more than this waits for its reader; the story, warnings and --json never are."""
 
 Reporter = Callable[[Event], None]
 
@@ -83,6 +86,11 @@ def reporter(out: TextIO, err: TextIO, *, as_json: bool) -> Iterator[Reporter]:
         yield _PlainReporter(out, err)
 
 
+def _waiting(out: TextIO) -> int:
+    """Bytes that a stream holds back because nobody takes them."""
+    return out.waiting if isinstance(out, Outlet) else 0
+
+
 def position(event: Event) -> tuple[str, int, int, str] | None:
     """(what is done, how many, of how many, figures) for events that move a bar."""
     match event:
@@ -109,12 +117,14 @@ class _PlainReporter:
         self.out, self.err = out, err
         self.last = 0.0
         self.stage = ""
+        self.left_out = 0
 
     def __call__(self, event: Event) -> None:
         moved = position(event)
         if moved:
             self._progress(*moved)
             return
+        self._tell_what_was_left_out()
         stream = self.err if isinstance(event, Notice | RunFailed) else self.out
         for line in describe(event):
             print(line, file=stream, flush=True)
@@ -124,26 +134,39 @@ class _PlainReporter:
         if stage == self.stage and done < total and now - self.last < PLAIN_PROGRESS_SECONDS:
             return
         self.last, self.stage = now, stage
+        if _waiting(self.out) > PATIENCE_BYTES:
+            self.left_out += 1
+            return
+        self._tell_what_was_left_out()
         share = f" {done}/{total}" if total > 1 else ""
         print(f"  {stage}{share}  {figures}".rstrip(), file=self.out, flush=True)
+
+    def _tell_what_was_left_out(self) -> None:
+        if self.left_out and _waiting(self.out) <= PATIENCE_BYTES:
+            print(f"  … {self.left_out} lines of progress were left out while nobody took them", file=self.out,
+                  flush=True)
+            self.left_out = 0
 
 
 class _RichReporter:
     """The story in its order, with a bar for what is going on now; a finished bar becomes a line of the story.
 
-    There is one an epoch, with loss and learning rate, and one for completing and for scoring.
+    There is one an epoch, with loss and learning rate, and one for completing and for scoring. While a terminal has not
+    caught up, no bar is drawn anew.
     """
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
+
+        from core.bars import PatientBars
 
         console = Console(file=out, highlight=False, soft_wrap=True)
-        self.bars = Bars(
+        self.bars = PatientBars(
             TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"), console=console, transient=True,
+            TextColumn("{task.fields[figures]}"), console=console, waiting=lambda: _waiting(out),
         )
+        self.out = out
         self.task: TaskID | None = None
         self.stage = ""
         self.plan: TrainingPlanned | None = None
@@ -153,10 +176,13 @@ class _RichReporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_bar()
-        self.bars.stop()
+        with contextlib.suppress(OSError):  # a terminal that has closed
+            self._close_bar()
+        with contextlib.suppress(OSError):
+            self.bars.stop()
 
     def __call__(self, event: Event) -> None:
+        self.out.flush()  # raises where the terminal has closed
         if isinstance(event, TrainingPlanned):
             self.plan = event
         moved = position(event)

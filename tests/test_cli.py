@@ -13,18 +13,14 @@ import pytest
 
 from core.contract.events import EVENT_TYPES, parse_event
 from core.data.humaneval import load_problems
+from tests.headless import CORE, settings
 
 SECTIONS = ["data", "forward", "head", "backward", "optimizer", "validation", "writing", "tracing"]
-CORE = [sys.executable, "-P", "-m", "core"]
 
 
 @pytest.fixture
 def tiny_options(tiny_model_folder: Path) -> list[str]:
-    settings = [
-        f"model.name={tiny_model_folder}", "hardware.device=cpu", "dataset.max_samples=10", "training.num_epochs=1",
-        "training.warmup_steps=0", "inference.max_new_tokens=8", "dataset.max_length=2048",
-    ]
-    return [part for setting in settings for part in ("--set", setting)]
+    return settings(tiny_model_folder)
 
 
 def softtune(*arguments: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
@@ -94,32 +90,6 @@ def test_what_failed_is_status_1_on_stderr(tmp_path: Path) -> None:
         done = softtune(*arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, ""), arguments
         assert "there is no" in done.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_with_a_checkpoint_and_the_run_can_go_on(
-    number: int, tiny_options: list[str], tmp_path: Path
-) -> None:
-    long = [*tiny_options, "--set", "training.num_epochs=100000", "--set", "evaluation.early_stopping_patience=null"]
-    process = subprocess.Popen([*CORE, "train", "--json", *long], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if '"StepCompleted"' in line:
-            break
-    start = time.monotonic()
-    process.send_signal(number)
-    rest = process.stdout.read().splitlines()
-    process.stdout.close()
-    assert process.wait(30) == 130 and time.monotonic() - start < 10
-    assert '"RunStopped"' in rest[-1]
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert (folder / "checkpoints" / "last.pt").exists()
-    assert json.loads((folder / "run.json").read_text())["state"] == "stopped"
-    text = (folder / "config.yml").read_text().replace("num_epochs: 100000", "num_epochs: 1")
-    (folder / "config.yml").write_text(text)
-    done = softtune("train", "--resume", "last", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "resumed after step" in done.stdout
 
 
 def test_evaluate_prints_one_json_object(tmp_path: Path) -> None:

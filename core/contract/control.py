@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -39,11 +40,35 @@ class ControlInbox:
         # Commands from before this engine started were meant for an earlier one.
         self._offset = control_file.stat().st_size if control_file and control_file.exists() else 0
         self._state = Command.RESUME
+        self._interruptible = False
 
     def request(self, command: Command) -> None:
         """Ask from inside the process (a signal handler). A stop is never taken back."""
         if self._state != Command.STOP:
             self._state = command
+
+    def interrupt(self) -> None:
+        """Ask for a stop from a signal handler; inside an `interruptible` block that ends the block at once."""
+        self.request(Command.STOP)
+        if self._interruptible:
+            raise KeyboardInterrupt  # no Exception: nothing on the way takes it for a failure of its own
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block that may be left at any point, for a long call that asks nobody: importing torch, loading a model.
+
+        Raises:
+            StopRequested: `interrupt` was called, before the block or within it.
+        """
+        self._interruptible = True
+        try:
+            if self._state == Command.STOP:
+                raise StopRequested
+            yield
+        except KeyboardInterrupt:
+            raise StopRequested from None
+        finally:
+            self._interruptible = False
 
     @property
     def state(self) -> Command:
@@ -67,7 +92,7 @@ class ControlInbox:
         for line in whole.splitlines():
             try:
                 commands.append(Command(json.loads(line)["command"]))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # a line of a newer front end, or not ours: nothing this engine can obey
         return commands
 
