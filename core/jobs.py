@@ -63,6 +63,7 @@ def train(
     """
     last_file = folder.checkpoints / LAST
     member: Member | None = None
+    step = 0
     start = time.perf_counter()
     try:
         last, notices = load_last(folder) if resume else (None, [])
@@ -97,7 +98,7 @@ def train(
         )
     except StopRequested:
         checkpoint = str(last_file) if last_file.exists() else None
-        yield RunStopped(step=member.standing.step if member else 0, checkpoint=checkpoint)
+        yield RunStopped(step=member.standing.step if member else step, checkpoint=checkpoint)
     except Exception as error:  # the run must say what it died of, whatever that is
         traceback.print_exception(error)  # into the engine's log
         again = f"; softtune train --resume {folder.run_id} goes on" if last_file.exists() else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.event_log import EventLog
@@ -21,10 +22,10 @@ from core.contract.events import (
     TrainingPlanned,
     ValidationCompleted,
 )
-from core.contract.files import LineFile, sweep
+from core.contract.files import LineFile, sweep, sweep_old
 from core.contract.liveness import identity
 from core.contract.record import RunRecord, State
-from core.contract.runs import LOGS, RunFolder
+from core.contract.runs import LOGS, SOFT_PROMPTS, RunFolder
 from core.contract.wording import describe
 from core.storage import Reserve, until_written
 
@@ -59,6 +60,9 @@ class _Recorder:
     def __init__(self, folder: RunFolder, control: ControlInbox) -> None:
         LOGS.mkdir(exist_ok=True)
         sweep(folder.root)
+        output = Path(folder.read_config().inference.output_path)
+        for place, name in ((SOFT_PROMPTS, "*.pt"), (output.parent, output.name)):
+            sweep_old(place, name)
         self._folder, self._control = folder, control
         self._log = EventLog(folder.events_file)
         self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")

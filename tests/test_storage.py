@@ -151,7 +151,14 @@ def test_what_a_killed_writer_left_is_swept_by_the_next_engine(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     folder = create_run(Config(), "swept")
     folder.checkpoints.mkdir()
-    left = folder.checkpoints / ".last.pt.abc.tmp"
-    left.write_bytes(b"half")
+    Path("results").mkdir()
+    output = Path(Config().inference.output_path)
+    left = [folder.checkpoints / ".last.pt.abc.tmp", output.with_name(f".{output.name}.abc.tmp")]
+    others = [Path("results/.other.tmp"), output.with_name(f".{output.name}.new.tmp")]
+    for file in (*left, *others):
+        file.write_bytes(b"half")
+        os.utime(file, (1.0, 1.0))
+    os.utime(others[1])
     list(record(iter([RunFinished(seconds=1.0)]), folder))
-    assert not left.exists() and not folder.reserve_file.exists()
+    assert not any(file.exists() for file in left) and not folder.reserve_file.exists()
+    assert all(file.exists() for file in others), "somebody else's, and one that is being written"

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ FORMAT_VERSION = 1
 """Of run.json, checkpoints and events.jsonl. A file with a higher one is of a newer softtune, and is refused."""
 
 _TEMPORARY = ".tmp"
+_OLD_SECONDS = 3600
 
 
 @contextlib.contextmanager
@@ -74,9 +76,17 @@ def without_waiting(path: str, flags: int) -> int:
 
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed left half-written below a folder that nobody else writes to."""
-    for left in folder.rglob(f".*{_TEMPORARY}"):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for left in folder.rglob(f".*{_TEMPORARY}"):
             left.unlink()
+
+
+def sweep_old(folder: Path, name: str) -> None:
+    """The same in a folder that others may be writing to now: only of files of this name (a pattern), and only old."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(f".{name}.*{_TEMPORARY}"):
+            if time.time() - left.stat().st_mtime > _OLD_SECONDS:
+                left.unlink()
 
 
 def append_whole(handle: int, lines: bytes) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -161,8 +162,9 @@ class _Pool:
         """End every server and wait for them."""
         for server in self._servers:
             server.hang_up()
+        until = time.monotonic() + _FAREWELL
         for server in self._servers:
-            server.wait(_FAREWELL)
+            server.wait(max(0.0, until - time.monotonic()))
         self._servers.clear()
         self._selector.close()
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from core.contract.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+OLD_SECONDS = 3600
+"""A conversion takes less than a minute."""
 
 
 def cache_folder() -> Path:
@@ -44,6 +48,7 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
     except OSError as error:
         raise ModelError(f"the cache for converted models, {target.parent}, cannot be written: {error.strerror}",
@@ -62,6 +67,13 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return str(target)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what conversions that were killed have left: a model each."""
+    for left in cache.glob(".converting-*"):
+        if time.time() - left.stat().st_mtime > OLD_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _unquantized(model: PreTrainedModel) -> PreTrainedModel:

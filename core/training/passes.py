@@ -198,6 +198,7 @@ def mean_losses(
 ) -> Generator[Event, None, list[float]]:
     """Mean cross-entropy in nats of each soft prompt over the supervised tokens of its own examples; tells progress."""
     rows = [row for number, examples in enumerate(data) for row in rows_of(examples, number)]
+    told = 0
     with contextlib.closing(passes.loss(prompts, rows)) as pieces:
         while True:
             yield from heed(control)
@@ -207,5 +208,6 @@ def mean_losses(
                 return [float(loss) for loss in end.value.tolist()]
             if isinstance(piece, Notice):
                 yield piece
-            else:
+            elif piece > told:
+                told = piece
                 yield Progress(stage="validating", done=piece, total=len(rows), unit="problems")

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 from transformers.models.gpt2 import GPT2Config
 
+from core.data.batches import Example, rows_of
 from core.model import onednn
 from core.model.loading import LoadedModel, Precision
+from core.training.passes import result_of
 from core.training.rows.fit import has_known_parts, row_passes
 from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
 from core.training.setup import choose_passes
@@ -144,3 +147,32 @@ def test_large_items_do_not_meet() -> None:
     found = dict(side_by_side(work, sizes, 2, size=lambda size: size))
     assert len(found) == len(sizes)
     assert max(together) <= 2 * TOGETHER
+
+
+def test_who_leaves_a_pass_does_not_wait_for_the_rows_under_way(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.rows.passes.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    passes = RowPasses(loaded, 2)
+    layers, reached = passes._model._layers, threading.Event()
+    forward, taken = type(layers[0]).forward, []
+
+    def slow(self: Any, *arguments: Any, **more: Any) -> Any:
+        taken.append(self)
+        if arguments[0].shape[0] > 5:  # a row's, not the prefix's
+            reached.set()
+            deadline = time.monotonic() + 60
+            while not passes._model._abandoned and time.monotonic() < deadline:
+                time.sleep(0.001)
+        return forward(self, *arguments, **more)
+
+    monkeypatch.setattr(type(layers[0]), "forward", slow)
+    prompts = [nn.Parameter(torch.randn(3, 64))]
+    pieces = passes.gradient(prompts, rows_of([Example(str(n), (), tuple(range(9, 40)), (5, 6)) for n in range(8)]))
+    assert next(pieces) == 0, "nothing is done yet, and the caller may look after other things"
+    assert reached.wait(60)
+    pieces.close()
+    assert len(taken) <= len(layers) + 2, "each of the two rows under way ended at its next layer"
+    monkeypatch.setattr(type(layers[0]), "forward", forward)
+    assert torch.isfinite(result_of(passes.gradient(prompts, rows_of([Example("x", (), (1, 2), (3,))])))).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ class Prefix:
         return self.keys_values[0][0].shape[1]
 
 
+class Abandoned(Exception):
+    """Nobody waits for this sequence any more."""
+
+
 class RowModel:
     """Passes of single sequences; several may be under way at the same time, in threads of their own."""
 
@@ -45,12 +50,22 @@ class RowModel:
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))
         laid_out = size < free_bytes(torch.device("cpu")) // 2
+        self._abandoned = False
         self._embedding: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
         with torch.inference_mode():
             self._layers = [Layer(layer, laid_out=laid_out) for layer in inner.layers]
             self._norm = Norm(inner.norm)
             self._head = FrozenLinear(head, laid_out=laid_out)
+
+    @contextlib.contextmanager
+    def abandoned(self) -> Iterator[None]:
+        """While the block runs, sequences under way in other threads end at their next layer, with `Abandoned`."""
+        self._abandoned = True
+        try:
+            yield
+        finally:
+            self._abandoned = False
 
     @torch.inference_mode()
     def prefix(self, before: Sequence[int], prompt: torch.Tensor, section: Section) -> Prefix:
@@ -93,6 +108,7 @@ class RowModel:
         with section("backward"):
             gradients = []
             for layer in reversed(self._layers):
+                self._check_wanted()
                 trace = traces.pop()
                 of_keys, of_values = torch.zeros_like(trace.keys), torch.zeros_like(trace.values)
                 of_x = layer.gradient(of_x, trace, rotation, of_keys, of_values)
@@ -124,7 +140,12 @@ class RowModel:
     ) -> Iterator[tuple[Layer, tuple[torch.Tensor, torch.Tensor], int]]:
         """Each layer, what it attends to before the row, and how many of the row's last outputs anybody needs."""
         for layer, keys_values in zip(self._layers, prefix.keys_values, strict=True):
+            self._check_wanted()
             yield layer, keys_values, len(example.target) if layer is self._layers[-1] else tokens
+
+    def _check_wanted(self) -> None:
+        if self._abandoned:
+            raise Abandoned
 
     def _rotation(self, start: int, x: torch.Tensor) -> Rotation:
         """Of len(x) tokens, the first of which is at position `start`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -23,6 +23,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 TOGETHER = ROW_TOKENS
 """Tokens a worker of the rows under way: what is kept of the two longest problems takes as much memory as a model."""
+
+LOOK_SECONDS = 0.5
+"""How often a caller may look after other things while rows take long."""
 
 
 class RowPasses:
@@ -71,10 +74,7 @@ class RowPasses:
         def of_row(row: Row) -> tuple[float, KeysValues]:
             return self._model.gradient(prefixes[row.prompt], row, section)
 
-        found: dict[int, tuple[float, KeysValues]] = {}
-        for index, result in side_by_side(of_row, ordered, self._workers, _tokens):
-            found[index] = result
-            yield len(found)
+        found = yield from self._each(of_row, ordered)
         losses = torch.zeros(len(prompts), dtype=torch.float64)
         for index, row in enumerate(ordered):
             loss, gradients = found[index]
@@ -85,7 +85,7 @@ class RowPasses:
         def of_prompt(number: int) -> torch.Tensor:
             return self._model.prefix_gradient(prefixes[number], len(prompts[number]), section)
 
-        for number, of_rows in side_by_side(of_prompt, range(len(prompts)), self._workers):
+        for number, of_rows in filter(None, side_by_side(of_prompt, range(len(prompts)), self._workers)):
             prompts[number].grad = of_rows
         give_back_freed_memory()
         return losses
@@ -97,14 +97,28 @@ class RowPasses:
         def of_row(row: Row) -> float:
             return self._model.loss(prefixes[row.prompt], row)
 
-        found: dict[int, float] = {}
-        for index, result in side_by_side(of_row, ordered, self._workers, _tokens):
-            found[index] = result
-            yield len(found)
+        found = yield from self._each(of_row, ordered)
         losses = torch.zeros(len(prompts), dtype=torch.float64)
         for index, row in enumerate(ordered):
             losses[row.prompt] += found[index] * row.weight
         return losses
+
+    def _each(
+        self, of_row: Callable[[Row], Result], ordered: Sequence[Row]
+    ) -> Generator[int, None, dict[int, Result]]:
+        """What `of_row` makes of each row, by its index; tells how many are done, also while none more is."""
+        found: dict[int, Result] = {}
+        pieces = side_by_side(of_row, ordered, self._workers, _tokens, LOOK_SECONDS)
+        try:
+            for piece in pieces:
+                if piece is not None:
+                    found[piece[0]] = piece[1]
+                yield len(found)
+        except GeneratorExit:  # the rows under way need not come to their end
+            with self._model.abandoned():
+                pieces.close()
+            raise
+        return found
 
     def _prefixes(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> list[Prefix]:
         """What stands in front of the rows of each prompt: the same tokens in all of them, and the prompt."""
@@ -114,7 +128,7 @@ class RowPasses:
         def prefix(number: int) -> Prefix:
             return self._model.prefix(before.get(number, ()), prompts[number].detach(), section)
 
-        found = dict(side_by_side(prefix, range(len(prompts)), self._workers))
+        found = dict(filter(None, side_by_side(prefix, range(len(prompts)), self._workers)))
         return [found[number] for number in range(len(prompts))]
 
     def _shared(self, items: int) -> Section:
@@ -132,13 +146,15 @@ def _tokens(row: Row) -> int:
 
 
 def side_by_side(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int, size: Callable[[Item], int] = lambda _: 0
-) -> Iterator[tuple[int, Result]]:
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, size: Callable[[Item], int] = lambda _: 0,
+    seconds: float | None = None,
+) -> Generator[tuple[int, Result] | None, None, None]:
     """What `work` makes of each item, with its index, as it is ready; the first items are taken first.
 
     `workers` items are under way at a time, as far as there are cores, and share them: with as many workers as cores
     torch uses one in each. Large items do not meet: while the sizes under way would be over TOGETHER a worker, a
-    smaller one goes first. The caller may take its time between two results or leave: few more are computed then.
+    smaller one goes first. The caller may take its time between two results or leave: few more are computed then. After
+    so many seconds without a result it gets None.
     """
     cores, count = torch.get_num_threads(), workers_for(len(items), workers)
     if count == 1:
@@ -167,7 +183,9 @@ def side_by_side(
         pending = {pool.submit(one) for _ in range(min(2 * count, len(items)))}
         waiting = len(items) - len(pending)
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            done, pending = wait(pending, seconds, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
             for future in done:
                 if waiting:
                     pending.add(pool.submit(one))
