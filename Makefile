@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-real test-gpu bench bench-scoring bench-training bench-decoding bench-gpu bench-ui check clean
+.PHONY: help install demo test test-real test-gpu bench bench-scoring bench-training bench-decoding bench-gpu bench-ui chaos check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench-gpu: ## training and completing on a GPU; any python3 with torch, transfor
 
 bench-ui: install ## how fast the app opens and answers, some minutes; a table of figures against targets and peers
 	$(BIN)/python tests/bench/ui.py
+
+chaos: install ## strike runs with kills, full disks, hostile files; a table of faults, runs that survived, bytes lost
+	$(BIN)/python -m tests.chaos
 
 check: install ## lint, types, import rules
 	$(BIN)/ruff check .
