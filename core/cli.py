@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--profile", action="store_true",
                        help="tell where the time went, and trace the first steps into runs/RUN/profile")
     train.add_argument("--queued", metavar="RUN", help=argparse.SUPPRESS)  # what the terminal app spawns
+    train.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)  # no terminal's closing ends it
 
     infer = _command(commands, "infer", run_infer, "complete the problems with a checkpoint")
     infer.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
@@ -168,7 +169,7 @@ def run_train(options: argparse.Namespace) -> int:
             if folder.read_record().state in ACTIVE:
                 list(record(iter([_stopped(folder)]), folder, control))
 
-        with stopping(control, left_behind, detached=options.queued is not None) as signals:
+        with stopping(control, left_behind, detached=options.queued is not None or options.detached) as signals:
             config = _taken_up(folder, heartbeat, options)
 
             def job(jobs: ModuleType) -> Iterator[Event]:

@@ -13,6 +13,9 @@ OUT_OF_MEMORY_ADVICE = (
     "to float16; lower soft_prompts.num_virtual_tokens; lower dataset.max_length"
 )
 
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+              "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc", "std::bad_array_new_length")
+
 
 def failure(error: Exception, advice: str) -> RunFailed:
     """The event for an error; one that nobody foresaw says where it was raised."""
@@ -32,4 +35,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether the device or the machine had no memory left; on a CPU torch raises a RuntimeError then."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -117,9 +117,14 @@ class _Recorder:
 
     def _try_to_write(self, event: Event) -> None:
         """Write an event down now, before what is left, if the disk takes it."""
-        with contextlib.suppress(OSError):
-            for write in self._writes(event):
+        for write in self._writes(event):
+            with contextlib.suppress(OSError):
                 write()
+
+    def _tell_readers(self, lines: str) -> None:
+        """Add to the readable log, where it can be: everything in it is in the events too."""
+        with contextlib.suppress(OSError):
+            self._readable.append(lines.encode())
 
     def _writes(self, event: Event) -> list[Callable[[], None]]:
         """What an event has to have written, each whole or not at all."""
@@ -132,7 +137,7 @@ class _Recorder:
 
         return [
             append,
-            *([lambda: self._readable.append(lines.encode())] if lines else []),
+            *([lambda: self._tell_readers(lines)] if lines else []),
             lambda: _update_record(self._folder, event),
         ]
 

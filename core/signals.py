@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -36,6 +35,7 @@ class StopSignals:
         self._at_once = False
         self._interrupts: queue.SimpleQueue[int] = queue.SimpleQueue()  # what a handler may use at any time
         self.asked = False
+        self._unwound = threading.Event()
         threading.Thread(target=self._end_what_goes_on, name="interrupts", daemon=True).start()
 
     @contextlib.contextmanager
@@ -58,9 +58,14 @@ class StopSignals:
             self._interrupts.put(number)
             raise
 
+    def unwound(self) -> None:
+        """The interrupt, if there was one, has ended what went on."""
+        self._unwound.set()
+
     def _end_what_goes_on(self) -> None:
         self._interrupts.get()
-        time.sleep(UNWINDING_SECONDS)
+        if self._unwound.wait(UNWINDING_SECONDS):
+            return
         try:
             self._left_behind()
         finally:
@@ -88,6 +93,7 @@ def stopping(
     try:
         yield signals
     finally:
+        signals.unwound()
         for name in handled:  # everything is written: one that comes while the process ends must not change how
             signal.signal(name, _end_now if name == signal.SIGINT else signal.SIG_IGN)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # later Python takes the handler away

@@ -72,7 +72,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def engine_state(folder: Path) -> str:
-    (run,) = (folder / "runs").iterdir()
+    (run,) = (path for path in (folder / "runs").iterdir() if path.is_dir())
     return str(json.loads((run / "run.json").read_text())["state"])
 
 

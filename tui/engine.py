@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def engine_command(folder: RunFolder) -> list[str]:
 
 def resume_command(folder: RunFolder) -> list[str]:
     """The real engine, going on with a run that was stopped or has died."""
-    return [sys.executable, "-P", "-m", "core", "train", "--resume", folder.run_id]
+    return [sys.executable, "-P", "-m", "core", "train", "--detached", "--resume", folder.run_id]
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,22 @@ class RunLink:
         return not self.own or _taker(summarize(self.folder).record) != self._before
 
     def send(self, command: Command) -> None:
-        """Ask the engine to pause, resume or stop.
+        """Ask the engine to pause, resume or stop; to stop, by a signal where the control file cannot be written.
 
         Raises:
-            SofttuneError: the control file cannot be written.
+            SofttuneError: it cannot be asked.
         """
         try:
             send(Path(self.folder.control_file), command)
         except OSError as error:
+            pid = self.condition().pid  # known to be the engine's by its start time
+            if command == Command.STOP and pid is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)
+                    return
             raise SofttuneError(
-                f"{self.folder.control_file} cannot be written: {error.strerror}", "check the folder's permissions"
+                f"{self.folder.control_file} cannot be written: {error.strerror}",
+                "check the folder's permissions and the free space (df -h)",
             ) from None
 
     def last_words(self) -> str:

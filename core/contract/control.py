@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -82,9 +83,11 @@ class ControlInbox:
             return []
         try:
             with open(self._file, "rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0  # another file, of the same name
                 file.seek(self._offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or not for the moment: nobody asks for anything
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)

@@ -7,6 +7,7 @@
     ├── OutOfMemory            the device or the machine has too little memory for it
     ├── DataError              the problems or completions cannot be used
     ├── CheckpointError        a checkpoint file cannot be used
+    │   └── NewerFormat        … by this version
     └── SandboxError           programs cannot be run in isolation here
         └── WeakSandboxError   only the weak sandbox is to be had, and the user has not allowed it
 """
@@ -84,6 +85,10 @@ class DataError(SofttuneError):
 
 class CheckpointError(SofttuneError):
     """A checkpoint file is missing, not ours, damaged, or does not fit the model."""
+
+
+class NewerFormat(CheckpointError):
+    """A checkpoint is whole, and of a format that only a newer softtune reads."""
 
 
 class SandboxError(SofttuneError):

@@ -40,9 +40,11 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, previous)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(name)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -89,15 +91,16 @@ def sweep_old(folder: Path, name: str) -> None:
                 left.unlink()
 
 
-def append_whole(handle: int, lines: bytes) -> None:
-    """Write to the end of an open file, in the kernel's hands; raises OSError, and then nothing of it stays."""
+def append_whole(handle: int, lines: bytes, path: Path | None = None) -> None:
+    """Write to the end of an open file, in the kernel's hands; raises OSError with `path`, and nothing of it stays."""
     end = os.fstat(handle).st_size
     rest = memoryview(lines)
     try:
         while rest:
             rest = rest[os.write(handle, rest):]
-    except OSError:
+    except OSError as error:
         os.ftruncate(handle, end)
+        error.filename = error.filename or path and str(path)
         raise
 
 
@@ -122,7 +125,7 @@ class LineFile:
             handle = self._opened(0)  # an empty folder in its place, such as a mount's, gets no file of ours
             os.close(self._handle)
             self._handle = handle
-        append_whole(self._handle, lines)
+        append_whole(self._handle, lines, self.path)
 
     def close(self) -> None:
         """Make everything durable."""

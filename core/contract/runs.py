@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterable
@@ -83,6 +84,9 @@ def check_outputs(config: Config, output: Path | None = None) -> None:
         raise UsageError(f"{setting}: {target} is a folder", "name a file")
     places = {setting: target.parent, "soft_prompts/": SOFT_PROMPTS, "logs/": LOGS, "runs/": RUNS}
     for name, folder in places.items():
+        if folder.is_symlink() and not folder.exists():
+            raise UsageError(f"{name}: {folder} points to {os.readlink(folder)}, which is not there",
+                             "mount what it is on, or make it")
         nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise UsageError(f"{name}: {nearest} is no folder that can be written to",
@@ -110,14 +114,24 @@ def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
             raise UsageError(f"the run folder {root} cannot be made: {error.strerror}",
                              "start softtune in a folder that you may write to") from None
         folder = RunFolder(root)
-        text = render_config(config)
-        write_whole(Path(folder.config_file), text)
-        record = RunRecord(run_id=folder.run_id, started=now, host=socket.gethostname(), model=config.model.name,
-                           config_sha256=_sha256(text.encode()))
-        folder.write_record(record)
-        Path(folder.events_file).touch()
+        try:
+            _fill(folder, config, now)
+        except OSError as error:
+            shutil.rmtree(root, ignore_errors=True)
+            raise UsageError(f"the run folder {root} cannot be written: {error.strerror}",
+                             "make room, or mend its permissions (df -h)") from None
         return folder
     raise UsageError(f"{runs} has 99 runs named {stem}", "choose another --name")
+
+
+def _fill(folder: RunFolder, config: Config, started: float) -> None:
+    """Write what a run has before an engine takes it up."""
+    text = render_config(config)
+    write_whole(Path(folder.config_file), text)
+    record = RunRecord(run_id=folder.run_id, started=started, host=socket.gethostname(), model=config.model.name,
+                       config_sha256=_sha256(text.encode()))
+    folder.write_record(record)
+    Path(folder.events_file).touch()
 
 
 def _sha256(content: bytes) -> str:

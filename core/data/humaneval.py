@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.contract.config import DatasetSettings
 from core.contract.errors import DataError
+from core.contract.files import read_regular
 from core.contract.plan import split_sizes
 from core.contract.record import Split
 
@@ -99,7 +100,7 @@ def _humaneval_file() -> Path:
 
 def _read_lines(file: Path) -> list[str]:
     try:
-        raw = file.read_bytes()
+        raw = read_regular(file)
         return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"dataset.path: there is no file {file}", "give a JSONL file, or null for HumanEval") from None

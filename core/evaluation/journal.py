@@ -101,7 +101,7 @@ class Journal:
         self._worth_keeping = False
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        append_whole(self._file.fileno(), json.dumps(row).encode("ascii") + b"\n")
+        append_whole(self._file.fileno(), json.dumps(row).encode("ascii") + b"\n", self.path)
 
     def _locked(self) -> IO[bytes]:
         """The file, open and ours; one that its last user removed while we waited for the lock is not taken."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 
-from core.contract.errors import CheckpointError
+from core.contract.errors import CheckpointError, NewerFormat
 from core.contract.files import FORMAT_VERSION, read_regular, replacing
 from core.contract.record import Split
 
@@ -105,16 +105,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("soft_prompt"), torch.Tensor):
         raise CheckpointError(f"{path} is not a softtune checkpoint", "softtune train writes them under soft_prompts/")
     version = content.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {version}; this softtune reads up to {FORMAT_VERSION}",
-                              "update softtune")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise NewerFormat(f"{path} has format version {version}; this softtune reads up to {FORMAT_VERSION}",
+                          "update softtune")
     rows = content["soft_prompt"]
     wrong = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
     if wrong:
         raise CheckpointError(f"{path} is incomplete: it has no usable {', '.join(wrong)}",
                               "use another checkpoint of the same run")
-    if rows.dim() != 2 or not rows.numel() or not rows.is_floating_point() or rows.layout != torch.strided \
-            or rows.device.type != "cpu" or not math.isfinite(rows.abs().sum().item()):
+    if not _is_matrix(rows) or not math.isfinite(rows.float().abs().sum().item()):
         raise CheckpointError(f"{path}: its soft prompt is not a finite matrix", "use an earlier checkpoint of the run")
     try:
         return Checkpoint(
@@ -123,6 +122,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is incomplete: {error}", "use another checkpoint of the same run") from None
+
+
+def _is_matrix(rows: torch.Tensor) -> bool:
+    """Whether it is a plain matrix that has all its numbers in the file: a view can claim any size."""
+    return (type(rows) is torch.Tensor and rows.dim() == 2 and rows.numel() > 0 and rows.device.type == "cpu"
+            and rows.layout == torch.strided and rows.dtype in (torch.float32, torch.float16, torch.bfloat16)
+            and rows.is_contiguous() and rows.untyped_storage().nbytes() >= rows.numel() * rows.itemsize)
 
 
 def _check_sums(content: io.BytesIO) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.contract.config import Config
-from core.contract.errors import CheckpointError
+from core.contract.errors import CheckpointError, NewerFormat
 from core.contract.events import CheckpointSaved, Notice
 from core.contract.files import replacing
 from core.contract.record import Split
@@ -104,12 +104,20 @@ def load_last(folder: RunFolder) -> tuple[Checkpoint | None, list[Notice]]:
             checkpoint = load_checkpoint(path)
             if checkpoint.training is None:
                 raise CheckpointError(f"{path} has no optimizer state")
+        except NewerFormat:
+            raise  # it is not damaged
         except CheckpointError as error:
+            if isinstance(error.__context__, OSError):
+                raise  # it could not be read just now
             notices.append(Notice(what=error.what, remedy=f"the one before it, {PREVIOUS}, is taken instead"))
             if path.name == LAST and len(found) > 1:
                 os.replace(path, folder.checkpoints / DAMAGED)  # or it would become the one before the next
             continue
         return checkpoint, notices
+    later = sorted(path.name for path in folder.checkpoints.glob("epoch_*.pt") if path.name > "epoch_0001.pt")
+    if later and not found:  # not a kill in the first epoch: somebody has removed it
+        raise CheckpointError(f"{folder.checkpoints} has {', '.join(later)}, and no {LAST} to go on from",
+                              f"bring {LAST} back, or start a new run: beginning this one again would replace them")
     if notices:
         raise CheckpointError("; ".join(notice.what for notice in notices),
                               "training cannot go on from it: start a new run; best.pt can still be used to infer")

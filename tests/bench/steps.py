@@ -142,6 +142,8 @@ class Ours:
     ) -> None:
         """Take the initial rows [V, H] of each soft prompt; the number of `train` makes the schedule."""
         nowhere = RunFolder(Path("not-written"))
+        unsaved = config.training.model_copy(update={"save_every_n_steps": 10**9})
+        config = config.model_copy(update={"training": unsaved})
         self.members: list[GivenBatches] = []
         for number, initial in enumerate(rows):
             member = make_member(GivenBatches, loaded, config, train, (), initial, nowhere, number)

@@ -134,7 +134,7 @@ class Line:
         """Press keys."""
         os.write(self.master, keys.encode())
 
-    def wait(self, text: str, seconds: float = 20.0) -> None:
+    def wait(self, text: str, seconds: float = 60.0) -> None:
         """Wait until the app has written something; what was written until then is forgotten."""
         deadline = time.monotonic() + seconds
         while text.encode() not in self.shown:

@@ -76,7 +76,7 @@ class RunScreen(Screen[None]):
     def take(self, scene: Scene) -> None:
         """Show a new scene, in one repaint."""
         self.scene = scene
-        if self.is_mounted and self.is_attached:  # a scene may come while the app ends
+        if self.is_mounted and self.is_attached and self.query("#header"):  # a scene may come while the app ends
             with self.app.batch_update():
                 self.query_one("#header", Panel).refresh()
                 self.show_scene(scene)
