@@ -103,7 +103,7 @@ def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: P
     terminal.wait_for("goes on")
     assert engine_state(tmp_path) == "running"
     terminal.type("clear", "Enter", f"{SOFTTUNE}", "Enter")
-    (run,) = (tmp_path / "runs").iterdir()
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     name = run.name[11:]  # the header leaves the date out where a number needs its place
     terminal.wait_for(lambda screen: name in screen and "training" in screen and bool(BRAILLE.search(screen)))
     terminal.kill_app()
