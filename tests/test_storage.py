@@ -16,7 +16,7 @@ from core.contract.config import Config
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.event_log import EventTail
 from core.contract.events import Event, Notice, RunFinished, RunPaused, RunResumed
-from core.contract.files import LineFile
+from core.contract.files import LineFile, write_whole
 from core.contract.runs import create_run
 from core.recorder import record
 from core.storage import until_written
@@ -145,6 +145,34 @@ def test_a_run_whose_folder_goes_away_for_a_while_loses_no_event(
     written = EventTail(folder.events_file).read()
     assert [event for event in written if event in job] == job
     assert folder.read_record().state == "finished"
+
+
+def test_a_readable_log_that_is_tidied_away_is_nobody_s_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = create_run(Config(), "tidied")
+    job = [Notice(what=str(number)) for number in range(3)]
+    told = []
+    for event in record(iter([*job, RunFinished(seconds=1.0)]), folder):
+        told.append(event)
+        if event is job[0]:
+            Path("logs").rename("logs.old")
+    assert [event.type for event in told] == ["Notice"] * 3 + ["RunFinished"]
+    assert EventTail(folder.events_file).read() == told and folder.read_record().state == "finished"
+
+
+@pytest.mark.parametrize("write", ["whole", "lines"])
+def test_an_error_names_the_file_that_could_not_be_written(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = LineFile(tmp_path / "lines")
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        file.append(b"one\n") if write == "lines" else write_whole(tmp_path / "whole", "x")
+    assert storage.in_words(caught.value) == f"{tmp_path / write} cannot be written: No space left on device"
 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Run folders, and states that are judged and not believed."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from core.contract.config import Config
 from core.contract.errors import UsageError
 from core.contract.files import write_whole
 from core.contract.liveness import judge, process_start
-from core.contract.runs import create_run, find_run, list_runs
+from core.contract.runs import check_outputs, create_run, find_run, list_runs, summarize
 
 
 def test_a_new_run_has_its_configuration_and_is_queued(tmp_path: Path) -> None:
@@ -59,6 +60,42 @@ def test_a_damaged_folder_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert ".ipynb_checkpoints" not in states
     assert states[good.run_id] == ("queued", False)
     assert states["2020-01-01-000000-empty"] == states["2020-01-01-000000-torn"] == ("damaged", True)
+
+
+def test_a_run_that_a_quota_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("core.contract.runs.write_whole", refuse)
+    with pytest.raises(UsageError, match="cannot be written: Disk quota exceeded"):
+        create_run(Config(), "x", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["runs", "logs", "soft_prompts", "results"])
+def test_a_link_to_a_disk_that_is_not_mounted_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).symlink_to("/nowhere/at/all")
+    with pytest.raises(UsageError, match=f"{name} points to /nowhere/at/all, which is not there"):
+        check_outputs(Config())
+
+
+def test_a_pipe_in_place_of_a_record_is_damage_and_not_waited_for(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    folder.record_file.unlink()
+    os.mkfifo(folder.record_file)
+    assert summarize(folder).state == "damaged" and "no regular file" in summarize(folder).reason
+
+
+def test_settings_that_were_changed_since_the_run_began_are_told(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    folder.check_config_unchanged(folder.read_record())
+    folder.config_file.write_text(folder.config_file.read_text().rpartition("inference:")[0])
+    folder.read_config()  # what is left of it is valid
+    with pytest.raises(UsageError, match=r"config\.yml was changed or damaged"):
+        folder.check_config_unchanged(folder.read_record())
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,9 @@ def test_a_file_that_is_no_problem_set_is_told_by_line(text: str, message: str, 
 def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.path"):
         load_problems(str(tmp_path / "none.jsonl"))
+
+
+def test_a_pipe_in_place_of_the_problems_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match="no regular file"):
+        load_problems(str(tmp_path / "pipe.jsonl"))

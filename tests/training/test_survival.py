@@ -16,7 +16,7 @@ from torch import nn
 
 from core import storage
 from core.contract.control import Command, StopRequested
-from core.contract.errors import CheckpointError, OutOfMemory, SofttuneError
+from core.contract.errors import CheckpointError, NewerFormat, OutOfMemory, SofttuneError
 from core.contract.events import (
     CheckpointSaved,
     Event,
@@ -133,6 +133,28 @@ def test_with_both_damaged_the_error_names_both(make_trainer: MakeTrainer) -> No
 
 def test_a_run_without_a_checkpoint_begins_anew(make_trainer: MakeTrainer) -> None:
     assert load_last(folder_of(make_trainer())) == (None, [])
+
+
+def test_a_last_of_a_newer_format_is_refused_and_stays_where_it_is(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("training.num_epochs=1")
+    list(trainer.fit())
+    file = folder_of(trainer).checkpoints / "last.pt"
+    torch.save({**torch.load(file, weights_only=True), "format_version": 99}, file)
+    with pytest.raises(NewerFormat, match=r"last\.pt has format version 99"):
+        load_last(folder_of(trainer))
+    assert file.exists()
+
+
+def test_a_last_that_was_removed_is_not_replaced_by_beginning_again(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("training.num_epochs=2")
+    list(trainer.fit())
+    folder = folder_of(trainer)
+    for name in ("last.pt", "last.pt.previous"):
+        (folder.checkpoints / name).unlink()
+    with pytest.raises(CheckpointError, match=r"has epoch_0002\.pt, and no last\.pt"):
+        load_last(folder)
+    (folder.checkpoints / "epoch_0002.pt").unlink()
+    assert load_last(folder) == (None, []), "as a kill in the first epoch leaves it"
 
 
 def test_a_damaged_best_is_named_and_its_epoch_is_taken(make_trainer: MakeTrainer) -> None:
