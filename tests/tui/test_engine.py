@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from core.contract.config import Config
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
 from core.contract.events import event_line
-from core.contract.liveness import boot_id, locked, process_start
+from core.contract.liveness import boot_id, identity, locked, process_start
 from core.contract.runs import RunFolder, create_run
 from tests.tui.conftest import reap
 from tests.tui.fake_run import __file__ as fake_engine
@@ -279,3 +280,18 @@ def test_scoring_another_checkpoint_by_hand_leaves_the_run_s_own_results(runs: P
     best.write_text(json.dumps({"task_id": "HumanEval/1", "completion": "scored anew", "passed": True}))
     follower._looked_at = 0.0
     assert len(follower.poll().files.states) == 1
+
+
+def test_where_no_command_can_be_written_a_stop_is_a_signal(runs: Path) -> None:
+    folder = create_run(Config(), "full", runs)
+    Path(folder.control_file).mkdir()  # as good as a full disk: nothing can be appended to it
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        known = {**identity(), "pid": process.pid, "pid_started": process_start(process.pid), "state": "running"}
+        folder.write_record(folder.read_record().model_copy(update=known))
+        link = RunLink(folder)
+        with pytest.raises(SofttuneError, match="control.jsonl cannot be written"):
+            link.send(Command.PAUSE)
+        link.send(Command.STOP)
+        assert process.wait(60) == -signal.SIGTERM
+    with pytest.raises(SofttuneError, match="control.jsonl cannot be written"):
+        link.send(Command.STOP)  # and no other process gets it
