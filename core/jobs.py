@@ -101,8 +101,12 @@ def train(
         yield RunStopped(step=member.standing.step if member else step, checkpoint=checkpoint)
     except Exception as error:  # the run must say what it died of, whatever that is
         traceback.print_exception(error)  # into the engine's log
-        again = f"; softtune train --resume {folder.run_id} goes on" if last_file.exists() else ""
-        yield failure(error, f"the traceback is in {folder.engine_log}{again}")
+        failed = failure(error, f"the traceback is in {folder.engine_log}")
+        if last_file.exists():
+            again = f"softtune train --resume {folder.run_id} goes on with the settings as they were; other settings " \
+                    f"need a new run: softtune train {folder.config_file} --set KEY=VALUE"
+            failed = failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
+        yield failed
 
 
 def infer(

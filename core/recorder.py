@@ -106,7 +106,8 @@ class _Recorder:
                 waited = True
                 if not isinstance(said, RunResumed):
                     self._reserve.give_up()
-                if not self._ended:  # nothing comes after the end
+                over = isinstance(said, RunResumed) and isinstance(event, RunPaused)  # another pause has begun
+                if not self._ended and not over:  # nothing comes after the end
                     self._try_to_write(said)
                 yield said
 

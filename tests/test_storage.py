@@ -147,6 +147,25 @@ def test_a_run_whose_folder_goes_away_for_a_while_loses_no_event(
     assert folder.read_record().state == "finished"
 
 
+def test_a_pause_that_was_asked_for_outlasts_the_wait_for_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = create_run(Config(), "paused")
+    append, left = LineFile.append, [2]
+
+    def full(self: LineFile, lines: bytes) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, lines)
+
+    monkeypatch.setattr(LineFile, "append", full)
+    list(record(iter([RunPaused()]), folder))
+    written = [event.type for event in EventTail(folder.events_file).read()]
+    assert written[-1] == "RunPaused" and folder.read_record().state == "paused"
+
+
 def test_a_readable_log_that_is_tidied_away_is_nobody_s_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = create_run(Config(), "tidied")
