@@ -32,7 +32,9 @@ def check_what_is_left(folder: Path) -> None:
         load_checkpoint(file)
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+@pytest.mark.parametrize("signals", [
+    [signal.SIGTERM], [signal.SIGINT, signal.SIGINT], pytest.param([signal.SIGINT], marks=pytest.mark.slow),
+])
 def test_a_run_that_is_stopped_in_every_phase_goes_on_each_time(
     signals: list[int], tiny_model_folder: Path, tmp_path: Path
 ) -> None:

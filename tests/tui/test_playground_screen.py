@@ -97,8 +97,9 @@ async def test_without_a_run_the_base_model_completes_alone(open_app: OpenApp) -
         await pilot.press("f5")
         await until(pilot, lambda: phases(app) == (Phase.DONE, Phase.IDLE))
         await until(pilot, lambda: "6 tokens, 0.5 s, 12.0 tokens/s, ended at a stop sequence" in words(app))
+        await until(pilot, lambda: "┃     y:qHere is the function:" in words(app) and "│ f(x) # 15?" in words(app))
         shown = words(app)
-        assert app.focused is None and "┃     y:qHere is the function:" in shown and "│ f(x) # 15?" in shown
+        assert app.focused is None
         what, text = screen(app).copy_text() or ("", "")
         assert what == "prompt and completions"
         assert text == ("# prompt\nf(x) # 15?\n    y:q\n\n"
