@@ -161,6 +161,7 @@ def test_a_run_whose_json_nobody_reads_finishes_and_loses_no_line(tiny_model_fol
     assert output == events_text(tmp_path) and len(output) > 3 * 4096
 
 
+@pytest.mark.slow
 def test_a_run_whose_lines_nobody_reads_finishes_and_tells_the_whole_story(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def shown_on(master: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_stalled_terminal_finishes_and_then_shows_its_story(tiny_model_folder: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
     options = settings(tiny_model_folder, training__num_epochs=20, evaluation__early_stopping_patience="null")

@@ -33,7 +33,8 @@ def check_what_is_left(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("signals", [
-    [signal.SIGTERM], [signal.SIGINT, signal.SIGINT], pytest.param([signal.SIGINT], marks=pytest.mark.slow),
+    [signal.SIGTERM],
+    *(pytest.param(given, marks=pytest.mark.slow) for given in ([signal.SIGINT], [signal.SIGINT, signal.SIGINT])),
 ])
 def test_a_run_that_is_stopped_in_every_phase_goes_on_each_time(
     signals: list[int], tiny_model_folder: Path, tmp_path: Path
