@@ -279,8 +279,9 @@ async def test_r_goes_on_with_a_stopped_run(open_app: OpenApp, runs: Path) -> No
     app = open_app(engine=("--count", "2", "--steps", "300", "--pace", "0.05"))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.scene.view.outcome == "stopped")
-        assert "R go on" not in words(app) and "R begin again" in words(app)  # there is no checkpoint to go on from
-        assert "R begins this run again, in its folder" in words(app)
+        await until(pilot, lambda: "R begin again" in words(app))  # there is no checkpoint to go on from
+        await until(pilot, lambda: "R begins this run again, in its folder" in words(app))
+        assert "R go on" not in words(app)
         Path(folder.checkpoints).mkdir()
         (Path(folder.checkpoints) / "last.pt").write_bytes(b"x")
         await until(pilot, lambda: "R go on" in words(app) and "R begin" not in words(app))
