@@ -57,6 +57,15 @@ class SoftPromptSettings(Section):
         20, "V, rows of the soft prompt; 10 trains faster, 50 to 100 say more and overfit more", "tokens", ge=1, le=1024
     )
     init_from_vocab: bool = setting(True, "start from embeddings of common vocabulary tokens; false: random")
+    init_text: str | None = setting(
+        None, "text to start from: its tokens' embeddings, repeated or cut to V; null: as init_from_vocab says",
+        min_length=1,
+    )
+    reparameterisation: Literal["none", "residual"] = setting(
+        "none",
+        "residual: while it trains, P is rows plus a small network's view of them (arXiv 2305.03937); plain rows are "
+        "saved",
+    )
     embedding_dim: int | None = setting(None, "H, the model's embedding width; null: found from the model", ge=1)
 
 
@@ -75,14 +84,22 @@ class TrainingSettings(Section):
     save_every_n_steps: int = setting(
         20, "last.pt, from which a run goes on, is written every this many steps and after each epoch", "steps", ge=1
     )
+    optimizer: Literal["adamw", "adafactor", "sgd"] = setting("adamw", "sgd has momentum 0.9")
+    schedule: Literal["linear", "cosine", "constant"] = setting("linear", "the learning rate's course after warm-up")
+    label_smoothing: float = setting(
+        0.0, "share of each target that is spread over the vocabulary while training; validation has none", ge=0, lt=1
+    )
     max_grad_norm: float = setting(1.0, "the gradient's norm is clipped to this", gt=0)
-    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay", ge=0, lt=1)
+    weight_decay: float = setting(0.01, "decoupled weight decay (sgd: added to the gradient)", ge=0, lt=1)
 
 
 class DatasetSettings(Section):
     """The programming problems."""
 
     path: str | None = setting(None, "a JSONL file in HumanEval's schema; null: HumanEval itself")
+    evaluation_path: str | None = setting(
+        None, "another file in that schema, of which nothing trains: its problems are completed and scored instead"
+    )
     train_val_split: float = setting(0.8, "share of the problems that train; the rest is held out", gt=0, lt=1)
     max_samples: int | None = setting(None, "use only this many problems, for a quick trial; null: all", ge=2)
     max_length: int = setting(
@@ -100,6 +117,9 @@ class EvaluationSettings(Section):
         3, "stop after this many validations without a new best; null: never", "validations", ge=1
     )
     score_after_training: bool = setting(True, "complete and execute the problems with the best checkpoint at the end")
+    score_baseline: bool = setting(
+        True, "complete and score them with the model alone too, once for a model, its settings and the problems"
+    )
     timeout_seconds: float = setting(3.0, "time limit for one program", "seconds", gt=0, le=600)
     memory_limit_mb: int = setting(1024, "memory that one program may take beyond the interpreter's own", "MB", ge=64)
     workers: int = setting(0, "programs executed at once; 0: one a core", "processes", ge=0, le=512)
@@ -113,6 +133,10 @@ class HardwareSettings(Section):
     """The device and its precision."""
 
     device: Literal["auto", "cuda", "cpu"] = setting("auto", "auto takes the GPU where there is one")
+    max_population: int = setting(
+        0, "soft prompts that train in one pass, in a cross-validation or a sweep; 0: as many as memory has room for",
+        "prompts", ge=0, le=256,
+    )
     mixed_precision: bool = setting(True, "16-bit arithmetic on a GPU (AMP); false: in the weights' type")
     num_workers: int = setting(
         0, "processes that prepare batches; the data is tokenized once and stays in memory, so 0 is fastest",
@@ -136,9 +160,17 @@ class InferenceSettings(Section):
         ["\nclass", "\ndef", "\n#", "\nif", "\nprint"],
         "a completion ends before the first of these (Chen et al. 2021, section 3.1)",
     )
+    prompt_style: Literal["auto", "plain", "text", "infilling"] = setting(
+        "auto",
+        "plain: the problem alone; text: with text_prompt; infilling: between the tokenizer's fill-in-the-middle "
+        "tokens; auto: text where there is a text_prompt, else plain",
+    )
     text_prompt: str = setting("", "plain text placed beside the soft prompt, in training and inference alike")
     text_prompt_position: Literal["after_soft", "before_soft"] = setting(
         "after_soft", "after_soft: [soft] [text] [problem]; before_soft: [text] [soft] [problem]"
+    )
+    post_processing: Literal["none", "post_v1", "post_v2", "post_v3", "post_v4", "post_v5"] = setting(
+        "none", "what is done to a completion before it is scored; each step does what those before it do, and more"
     )
     output_path: str = setting("results/completions_soft_prompts.jsonl", "where completions are published")
 
