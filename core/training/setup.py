@@ -28,7 +28,20 @@ def build_trainer(
     config: Config, loaded: LoadedModel, dataset: Dataset, folder: RunFolder, control: ControlInbox,
     last: Checkpoint | None,
 ) -> Trainer:
-    """A trainer of one fresh soft prompt, or of one with all that `last` (a run's last.pt) had.
+    """A trainer of one soft prompt; see `build_member`."""
+    member = build_member(config, loaded, dataset, folder, last)
+    return Trainer([member], choose_passes(loaded, config.training.batch_size), loaded.precision.device, control)
+
+
+def build_member(
+    config: Config, loaded: LoadedModel, dataset: Dataset, folder: RunFolder, last: Checkpoint | None, *,
+    number: int = 0, publish: bool = True,
+) -> Member:
+    """A fresh soft prompt with all that its training needs, or one with all that `last` (its run's last.pt) had.
+
+    Args:
+        number: its place in a population.
+        publish: whether copies of its checkpoints go to soft_prompts/.
 
     Raises:
         DataError: no solution has room within `dataset.max_length`.
@@ -53,16 +66,15 @@ def build_trainer(
         raise DataError(f"dataset.max_length {config.dataset.max_length} leaves no solution to learn from",
                         "raise dataset.max_length")
     plan = plan_training(config, len(sides[0]), len(sides[1]))
-    writer = CheckpointWriter(folder, config, dataset.split)
-    member = Member(soft_prompt, *sides, config, plan, writer, loaded.precision)
+    writer = CheckpointWriter(folder, config, dataset.split, publish=publish)
+    member = Member(soft_prompt, *sides, config, plan, writer, loaded.precision, number)
     if last is not None:
         try:
             member.restore(last.training or {})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the state of training in {folder.checkpoints}/last.pt cannot be used: {error}",
                                   "start a new run") from None
-    passes = choose_passes(loaded, config.training.batch_size)
-    return Trainer([member], passes, loaded.precision.device, control)
+    return member
 
 
 def choose_passes(loaded: LoadedModel, batch_size: int) -> Passes:
