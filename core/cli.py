@@ -315,18 +315,30 @@ def run_compare(options: argparse.Namespace) -> int:
     from core.comparison import compare
 
     found = compare(options.a, options.b)
+    every = found.paired["all"]
     if options.json:
         sides = (found.a, found.b)
         scores = [{kind: score.model_dump(by_alias=True) for kind, score in side.items()} for side in sides]
         print(json.dumps({
             "a": {"path": str(options.a), **scores[0]}, "b": {"path": str(options.b), **scores[1]},
-            "gained": found.gained, "lost": found.lost, "only_in_one": found.only_in_one,
+            "gained": every.gained, "lost": every.lost, "mixed": found.mixed, "only_in_one": found.only_in_one,
+            "paired": {kind: {"total": pair.total, "gained": len(pair.gained), "lost": len(pair.lost), "p": pair.p,
+                              "difference": pair.difference, "interval": pair.interval, "verdict": pair.sentence()}
+                       for kind, pair in found.paired.items()},
         }))
         return EXIT_DONE
     for name, path, side in (("A", options.a, found.a), ("B", options.b, found.b)):
         print("\n".join([f"{name}: {path}", *score_table(side), ""]))
-    for word, tasks in (("gained", found.gained), ("lost", found.lost), ("left out", found.only_in_one)):
-        print(f"{word:<9}{len(tasks):>4}  {', '.join(tasks)}".rstrip())
+    for word, tasks in (("gained", every.gained), ("lost", every.lost), ("mixed", found.mixed),
+                        ("left out", found.only_in_one)):
+        if tasks or word in ("gained", "lost"):
+            print(f"{word:<9}{len(tasks):>4}  {', '.join(tasks)}".rstrip())
+    if found.mixed:
+        print("mixed: trained on by one and held out by the other; they count in \"all\" only")
+    trained = f" ({found.paired['train'].total} of them training data)" if found.paired["train"].total else ""
+    for kind, words in (("heldout", "held-out"), ("all", f"all{trained}")):
+        if found.paired[kind].total:
+            print(f"{found.paired[kind].total} {words}: {found.paired[kind].sentence()}")
     return EXIT_DONE
 
 

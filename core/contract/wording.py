@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from typing import Any
 
 from core.contract.events import (
     PASS_AT,
+    BaselineCompleted,
     CheckpointSaved,
     CompletionsSaved,
     EpochCompleted,
@@ -27,6 +28,7 @@ from core.contract.events import (
     TrainingPlanned,
     ValidationCompleted,
 )
+from core.contract.statistics import Interval, mcnemar_exact
 
 
 @singledispatch
@@ -134,6 +136,13 @@ def _(event: EvaluationCompleted) -> list[str]:
 
 
 @describe.register
+def _(event: BaselineCompleted) -> list[str]:
+    score, known = event.evaluation.overall, " (known from an earlier run)" if event.known_before else ""
+    return [f"model alone: pass@1 {share_text(score.pass_at_1)} on {score.total} problems{known}",
+            f"results: {event.evaluation.results_path}"]
+
+
+@describe.register
 def _(event: RunPaused) -> list[str]:
     return ["paused"]
 
@@ -157,9 +166,13 @@ def _(event: RunFinished) -> list[str]:
     checkpoint = [event.best_checkpoint] if event.best_checkpoint else []
     lines += [f"soft prompt: {path}" for path in event.published or checkpoint]
     if event.evaluation is not None:
-        kinds = event.evaluation
-        lines += score_table({"all": kinds.overall, "train": kinds.train, "held-out": kinds.heldout})
-    return lines
+        lines += score_table(by_kind(event.evaluation), event.baseline and by_kind(event.baseline))
+    return [*lines, *([event.verdict] if event.verdict else [])]
+
+
+def by_kind(event: EvaluationCompleted) -> dict[str, Score]:
+    """Its scores by kind of problem."""
+    return {"all": event.overall, "train": event.train, "held-out": event.heldout}
 
 
 @describe.register
@@ -168,19 +181,67 @@ def _(event: RunFailed) -> list[str]:
             *([f"  → {event.remedy}"] if event.remedy else [])]
 
 
-def score_table(scores: dict[str, Score]) -> list[str]:
-    """Total, Passed, Failed and pass@k, one line a kind of problem; with several samples, what Passed means then."""
-    ks = measured_ks(scores.values())
-    shares = "".join(f"{f'pass@{k}':>9}" for k in ks)
-    lines = [f"{'problems':<10}{'Total':>7}{'Passed':>8}{'Failed':>8}{shares}"]
+def score_table(scores: Mapping[str, Score], alone: Mapping[str, Score] | None = None) -> list[str]:
+    """Total, Passed, Failed and pass@k with intervals, one line a kind of problem; with several samples, what Passed
+    means then.
+
+    Args:
+        alone: the scores of the model alone, which stand below those with the same name.
+    """
+    below = {id(score): (alone or {}).get(name) for name, score in scores.items()}
+    every = [*scores.values(), *(score for score in below.values() if score)]
+    ks = measured_ks(every)
+    ranged = any(score.interval() for score in every)
+    shares = "".join(f"{f'pass@{k}':>9}" + (f"{'95 % interval':>17}" if k == 1 and ranged else "") for k in ks)
+    lines = [f"{'problems':<13}{'Total':>7}{'Passed':>8}{'Failed':>8}{shares}"]
     for name, score in scores.items():
-        shares = "".join(f"{share_text(score.pass_at(k)):>9}" for k in ks)
-        lines.append(f"{name:<10}{score.total:>7}{score.passed:>8}{score.failed:>8}{shares}")
-    each = samples_each(scores.values())
+        lines.append(_score_row(name, score, ks))
+        other = below[id(score)]
+        if other:
+            lines.append(_score_row("  model alone", other, ks))
+    for k in ks[1:]:
+        found = [f"{name} {interval_text(score.interval(k))}" for name, score in scores.items() if score.interval(k)]
+        lines += [f"pass@{k}, 95 %: {', '.join(found)}"] if found else []
+    each = samples_each(every)
     if each:
-        samples = max(score.samples for score in scores.values())
+        samples = max(score.samples for score in every)
         lines.append(f"Passed: at least one of a problem's samples ({samples:,} samples, {each} a problem)")
     return lines
+
+
+def _score_row(name: str, score: Score, ks: Iterable[int]) -> str:
+    shares = "".join(
+        f"{share_text(score.pass_at(k)):>9}" + (f"{interval_text(score.interval()):>17}" if k == 1 else "") for k in ks
+    )
+    return f"{name:<13}{score.total:>7}{score.passed:>8}{score.failed:>8}{shares}".rstrip()
+
+
+def interval_text(interval: Interval | None) -> str:
+    """"0.048 – 0.273"; "" where there is none."""
+    return f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
+
+
+SIGNIFICANT = 0.05
+"""A p-value below it is called evidence."""
+
+
+def flips_verdict(gained: int, lost: int, b: str = "B", either: str = "either") -> str:
+    """Whether B is better than A, in words, from the problems that flipped: the exact McNemar test of them."""
+    numbers, p = f"{gained} gained, {lost} lost", mcnemar_exact(gained, lost)
+    if not gained and not lost:
+        return f"the same problems pass: {numbers}"
+    if p < SIGNIFICANT:
+        said = f"{b} is {'better' if gained > lost else 'worse'}"
+    elif gained == lost:
+        said = f"no evidence that {either} is better"
+    else:
+        said = f"no evidence that {b} is {'better' if gained > lost else 'worse'}"
+    return f"{said}: {numbers}, p {p_text(p)} (exact McNemar)"
+
+
+def p_text(p: float) -> str:
+    """"= 0.021", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
 def measured_ks(scores: Iterable[Score]) -> list[int]:

@@ -26,7 +26,8 @@ from tui.compare.sections import Section, parts_of
 from tui.compare.settings import Difference, differences, settings_content
 from tui.compare.tokens import detail, multiple, quoted, summary, token_line, tokens_text
 from tui.compare.verdicts import Counts, Tries, Verdicts, pair, read_verdicts
-from tui.compare.words import comparison_text, flip_line, sentences, settings_words, side_line, verdict
+from core.contract.wording import flips_verdict
+from tui.compare.words import comparison_text, flip_line, sentences, settings_words, side_line
 from tui.train.curves import Curve
 from tui.widgets.heatmap import draw_map, lay_out, shade, shared, strongest
 from tui.widgets.plot_canvas import draw
@@ -83,7 +84,7 @@ def test_order_is_natural_and_what_only_one_has_is_named() -> None:
     (Counts(33), "the same problems pass: 0 gained, 0 lost"),
 ])
 def test_a_verdict_claims_no_more_than_the_test_does(counts: Counts, words: str) -> None:
-    assert verdict(counts) == words
+    assert flips_verdict(counts.gained, counts.lost) == words
 
 
 def test_sentences_tell_heldout_from_training() -> None:

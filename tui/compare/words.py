@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from core.contract.record import ACTIVE
+from core.contract.wording import SIGNIFICANT, flips_verdict
 from tui.compare.comparison import Comparison, Side
 from tui.compare.curves import SIDE_STYLES
 from tui.compare.metrics import metrics, metrics_text
@@ -13,7 +14,6 @@ from tui.compare.verdicts import Counts, Flip, Kind
 from tui.formatting import counted, figure
 from tui.visible import visible_line
 
-SIGNIFICANT = 0.05
 NAMED = 4
 """Problems that a sentence names."""
 
@@ -40,24 +40,6 @@ def side_line(name: str, side: Side, width: int) -> Content:
         if line.cell_length <= width:
             return line
     return head.truncate(width, ellipsis=True)
-
-
-def verdict(counts: Counts) -> str:
-    """Whether B is better, in words: gained, lost, and the exact McNemar test of them."""
-    numbers = f"{counts.gained} gained, {counts.lost} lost"
-    if not counts.gained and not counts.lost:
-        return f"the same problems pass: {numbers}"
-    if counts.p < SIGNIFICANT:
-        said = f"B is {'better' if counts.gained > counts.lost else 'worse'}"
-    elif counts.gained == counts.lost:
-        said = "no evidence that either is better"
-    else:
-        said = f"no evidence that B is {'better' if counts.gained > counts.lost else 'worse'}"
-    return f"{said}: {numbers}, p {_p_value(counts.p)} (exact McNemar)"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
 def sentences(comparison: Comparison) -> list[Content]:
@@ -108,7 +90,7 @@ def _sentence(which: str, counts: Counts) -> Content:
     significant = (counts.gained or counts.lost) and counts.p < SIGNIFICANT
     better = counts.gained > counts.lost
     sign, style = (("▲", "$text-success") if better else ("▼", "$text-error")) if significant else ("≈", "$text-muted")
-    return Content.assemble((f"{sign} ", f"bold {style}"), (f"{which}: ", "bold"), verdict(counts))
+    return Content.assemble((f"{sign} ", f"bold {style}"), (f"{which}: ", "bold"), flips_verdict(counts.gained, counts.lost))
 
 
 def _unscored(comparison: Comparison) -> list[Content]:
