@@ -11,7 +11,7 @@ from core.contract.errors import DataError
 from core.contract.events import Score
 from core.contract.runs import RUNS, RunFolder
 from core.contract.statistics import Interval, bootstrap_interval, mcnemar_exact, paired_difference_interval
-from core.contract.wording import flips_verdict, interval_text
+from core.contract.wording import flips_verdict
 from core.evaluation.completions import read_completions
 from core.evaluation.tally import samples_by_problem, tally
 
@@ -41,13 +41,12 @@ class Paired:
 
     def sentence(self, b: str = "B", either: str = "either") -> str:
         """Whether B is better, in words, with the difference of pass@1 and its interval."""
-        if self.difference is None:
+        if self.difference is None or self.interval is None:
             return "no problem in common"
-        figures = f"pass@1 {self.difference:+.3f} (95 % {interval_text(self.interval)})"
+        low, high = self.interval
+        figures = f"pass@1 {self.difference:+.3f} (95 % {low:+.3f} to {high:+.3f})"
         if not self.several:
             return f"{flips_verdict(len(self.gained), len(self.lost), b, either)}; {figures}"
-        assert self.interval is not None
-        low, high = self.interval
         said = f"{b} is better" if low > 0 else f"{b} is worse" if high < 0 else f"no evidence that {either} is better"
         return f"{said}: {figures}, by bootstrap over problems"
 

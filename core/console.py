@@ -102,7 +102,7 @@ def position(event: Event) -> tuple[str, int, int, str] | None:
             return (event.stage, event.done, event.total, event.detail)
         case StepCompleted():
             figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {event.tokens_per_second:,.0f} tok/s"
-            return (f"epoch {event.epoch}", event.step, event.total_steps, figures)
+            return (f"{event.name} epoch {event.epoch}".strip(), event.step, event.total_steps, figures)
         case CompletionGenerated():
             return ("completing", event.done, event.total, "")
         case ProblemEvaluated():

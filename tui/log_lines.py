@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
-from core.contract.wording import samples_each
+from core.contract.wording import samples_each, schedule_text
 from tui.formatting import counted, duration, figure, rate, small_percent
 from tui.visible import visible_line
 
@@ -43,7 +43,8 @@ def log_line(event: Event) -> LogLine | None:
     if said is None:
         return None
     kind, text, remedy = said
-    return LogLine(event.time, kind, visible_line(text), visible_line(remedy))
+    name = getattr(event, "name", "")
+    return LogLine(event.time, kind, visible_line(f"{name}: {text}" if name else text), visible_line(remedy))
 
 
 Said = tuple[Kind, str, str] | None
@@ -60,7 +61,7 @@ def _model_loaded(event: ev.ModelLoaded) -> Said:
     return (
         "plain",
         f"model loaded in {event.seconds:.1f} s on {event.device_name} ({event.device}, {event.dtype}); "
-        f"{event.num_virtual_tokens} virtual tokens × {event.embedding_dim} = {event.trainable_parameters:,} trainable "
+        f"{event.num_virtual_tokens} virtual tokens × {event.embedding_dim}, {event.trainable_parameters:,} trainable "
         f"parameters, {total:,} frozen ({ratio})",
         "",
     )
@@ -72,7 +73,7 @@ def _planned(event: ev.TrainingPlanned) -> Said:
         f"{event.train_problems} training and {event.heldout_problems} held-out problems; "
         f"{counted(event.total_steps, 'steps')} in {counted(event.num_epochs, 'epochs')}, effective batch "
         f"{event.effective_batch}, learning rate {rate(event.learning_rate)} after "
-        f"{counted(event.warmup_steps, 'warm-up steps')}",
+        f"{counted(event.warmup_steps, 'warm-up steps')}, then {schedule_text(event.schedule)}",
         "",
     )
 
@@ -123,6 +124,17 @@ def _scored(event: ev.EvaluationCompleted) -> Said:
                     f"training {train.passed} of {train.total}, held-out {heldout.passed} of {heldout.total}", "")
 
 
+def _baseline(event: ev.BaselineCompleted) -> Said:
+    score = event.evaluation.overall
+    return "plain", f"the model alone: {score.passed} of {score.total} problems pass", ""
+
+
+def _cross_validated(event: ev.CrossValidated) -> Said:
+    score = event.score
+    passed = f"; {score.passed} of {score.total} problems pass, each with the fold that held it out" if score else ""
+    return "good", f"{len(event.folds)} folds: held-out loss {figure(event.heldout_loss)}{passed}", ""
+
+
 def _stopped(event: ev.RunStopped) -> Said:
     if not event.checkpoint:
         return "warning", f"stopped at step {event.step}", ""
@@ -150,7 +162,8 @@ def _failed(event: ev.RunFailed) -> Said:
 _WORDS: dict[type[Any], Callable[[Any], Said]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.StepCompleted: _step,
     ev.EpochCompleted: _epoch, ev.ValidationCompleted: _validated, ev.CheckpointSaved: _saved, ev.Notice: _notice,
-    ev.TimeSplit: _time_split, ev.EvaluationCompleted: _scored,
+    ev.TimeSplit: _time_split, ev.EvaluationCompleted: _scored, ev.BaselineCompleted: _baseline,
+    ev.CrossValidated: _cross_validated,
     ev.RunStopped: _stopped, ev.RunFinished: _finished, ev.RunFailed: _failed,
     ev.RunPaused: _paused, ev.RunResumed: lambda event: ("plain", "going on", ""),
 }

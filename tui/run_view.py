@@ -70,6 +70,10 @@ class RunView:
     validations: tuple[ev.ValidationCompleted, ...] = ()
     stage: ev.Progress | None = None
     score: ev.EvaluationCompleted | None = None
+    baseline: ev.EvaluationCompleted | None = None
+    """The scores of the model alone."""
+    followed: int = 0
+    """The member whose curves these are, in a cross-validation or a sweep."""
     failure: ev.RunFailed | None = None
     train_loss: Curve = _NO_CURVE
     smooth_loss: Curve = _NO_CURVE
@@ -160,14 +164,16 @@ class _Draft:
     def take(self, event: Event) -> None:
         """Take in one event."""
         self.count += 1
+        other = isinstance(event, ev.MemberEvent) and event.member != self.get("followed")
         if isinstance(event, ev.StepCompleted):
-            self.steps.append(event)
+            if not other:
+                self.steps.append(event)
             return
         if self.steps:
             self._take_steps()
         self.clock = self.clock.after(event)
         handler = _HANDLERS.get(type(event))
-        if handler is not None:
+        if handler is not None and (not other or isinstance(event, ev.TrainingPlanned)):
             handler(self, event)
         line = log_line(event)
         if line is not None:
@@ -257,7 +263,9 @@ def _model_loaded(draft: _Draft, event: ev.ModelLoaded) -> None:
 
 
 def _planned(draft: _Draft, event: ev.TrainingPlanned) -> None:
-    draft.set(plan=event)
+    if event.member != draft.get("followed"):
+        draft.go_back(0)
+    draft.set(plan=event, followed=event.member)
 
 
 def _progress(draft: _Draft, event: ev.Progress) -> None:
@@ -293,6 +301,10 @@ def _scored(draft: _Draft, event: ev.EvaluationCompleted) -> None:
     draft.set(score=event)
 
 
+def _baseline(draft: _Draft, event: ev.BaselineCompleted) -> None:
+    draft.set(baseline=event.evaluation)
+
+
 def _becomes(**fields: Any) -> Callable[[_Draft, Any], None]:
     return lambda draft, event: draft.set(**fields)
 
@@ -314,6 +326,7 @@ _HANDLERS: dict[type[Any], Callable[[_Draft, Any], None]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.Progress: _progress,
     ev.Notice: _noticed, ev.ValidationCompleted: _validated, ev.CompletionGenerated: _completed,
     ev.ProblemEvaluated: _evaluated, ev.EvaluationCompleted: _scored, ev.RunFailed: _failed,
+    ev.BaselineCompleted: _baseline,
     ev.RunPaused: _paused, ev.RunResumed: _becomes(paused=False, waits_for=""),
     ev.RunStopped: _becomes(outcome="stopped", paused=False, waits_for=""),
     ev.RunFinished: _becomes(outcome="finished", paused=False, waits_for=""),

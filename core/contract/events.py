@@ -35,6 +35,7 @@ class MemberEvent(EventBase):
     """An event of one soft prompt among those that train together; alone, its number is 0."""
 
     member: int = 0
+    name: str = Field("", description="of that member of a cross-validation or a sweep; empty for a run alone")
 
 
 class Memory(BaseModel):
@@ -162,8 +163,8 @@ class ModelLoaded(EventBase):
     seconds: float
 
 
-class TrainingPlanned(EventBase):
-    """The schedule that the run really uses."""
+class TrainingPlanned(MemberEvent):
+    """The schedule that is really used; of members that begin together one tells it."""
 
     type: Literal["TrainingPlanned"] = "TrainingPlanned"
     train_problems: int
@@ -173,7 +174,11 @@ class TrainingPlanned(EventBase):
     total_steps: int
     num_epochs: int
     learning_rate: float
+    """At its peak. Adafactor takes it as a share of what it changes (`core.training.optimizer`)."""
     warmup_steps: int
+    schedule: str = "linear"
+    """The learning rate's course after the warm-up: linear and cosine fall to zero, constant does not."""
+    optimizer: str = "adamw"
 
 
 class Progress(EventBase):
@@ -198,10 +203,11 @@ class StepCompleted(MemberEvent):
     epoch: int
     """From 1."""
     loss: float
-    """Mean cross-entropy, in nats, over the supervised tokens of the effective batch."""
+    """Mean cross-entropy, in nats, over the supervised tokens of the effective batch; label smoothing, where there is
+    any, is in the gradient alone, so that this can be compared with the held-out loss."""
     learning_rate: float
     grad_norm: float
-    """Norm of P's gradient before clipping."""
+    """Norm of the gradient before clipping: P's, or that of P and the network it is trained through."""
     tokens_per_second: float
     """Tokens through the model, virtual ones included and padding not."""
     memory: Memory
@@ -342,6 +348,82 @@ class BaselineCompleted(EventBase):
     """Whether an earlier run had done the work."""
 
 
+class FoldScore(BaseModel):
+    """What one fold of a cross-validation found on the problems that it held out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    fold: int
+    """From 1."""
+    run_id: str
+    train_problems: int
+    heldout_problems: int
+    epoch: int
+    """The one that was taken: the best of the other folds, so that what is measured had no say in it."""
+    heldout_loss: float
+    score: Score | None = None
+    """On the held-out problems; None where nothing was executed."""
+
+
+class CrossValidated(EventBase):
+    """Every problem was held out once: the folds, and all of them together."""
+
+    type: Literal["CrossValidated"] = "CrossValidated"
+    folds: list[FoldScore]
+    heldout_loss: float
+    """Mean over the supervised tokens of all problems, each by the fold that held it out."""
+    perplexity: float
+    score: Score | None = None
+
+
+class SweepPlanned(EventBase):
+    """What a sweep varies, and what it looks for."""
+
+    type: Literal["SweepPlanned"] = "SweepPlanned"
+    objective: Literal["heldout_loss", "heldout_pass_at_1"]
+    trials: int
+    folds: int | None = None
+    parameters: list[str]
+
+
+class TrialStarted(EventBase):
+    """A point of a sweep is about to be tried, or to be gone on with."""
+
+    type: Literal["TrialStarted"] = "TrialStarted"
+    number: int
+    """From 0."""
+    parameters: dict[str, float | int | str | bool | None]
+
+
+class TrialCompleted(EventBase):
+    """What a point of a sweep came to. A sweep that goes on tells again what it knows from before."""
+
+    type: Literal["TrialCompleted"] = "TrialCompleted"
+    number: int
+    parameters: dict[str, float | int | str | bool | None]
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None = None
+    """The objective; None where it was not measured."""
+    heldout_loss: float | None = None
+    epoch: int | None = None
+    """The one with the best held-out loss; None for a cross-validation, where each fold has its own."""
+    score: Score | None = None
+    """On held-out problems, where the objective needs it."""
+    config: str = ""
+    """The file with all its settings."""
+    reason: str = ""
+    """Why it was pruned or failed."""
+    seconds: float = 0.0
+
+
+class SweepCompleted(EventBase):
+    """Every point was tried."""
+
+    type: Literal["SweepCompleted"] = "SweepCompleted"
+    objective: Literal["heldout_loss", "heldout_pass_at_1"]
+    trials: list[TrialCompleted]
+    """The best first, then those that were pruned, then those that failed."""
+
+
 class RunPaused(EventBase):
     """The engine waits, between two micro-batches or for a disk."""
 
@@ -400,7 +482,8 @@ class UnknownEvent(EventBase):
 Event = (
     RunStarted | ModelLoaded | TrainingPlanned | Progress | StepCompleted | EpochCompleted | ValidationCompleted
     | LossMeasured | TimeSplit | CheckpointSaved | Notice | CompletionGenerated | CompletionsSaved | ProblemEvaluated
-    | EvaluationCompleted | BaselineCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
+    | EvaluationCompleted | BaselineCompleted | CrossValidated | SweepPlanned | TrialStarted | TrialCompleted
+    | SweepCompleted | RunPaused | RunResumed | RunStopped | RunFinished | RunFailed
 )
 
 EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))

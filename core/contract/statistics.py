@@ -72,7 +72,7 @@ def paired_difference_interval(both: int, gained: int, lost: int, neither: int, 
         return None
     first, second = both + lost, both + gained
     spread = math.sqrt(first * (total - first) * second * (total - second))
-    product = both * neither - gained * lost
+    product = float(both * neither - gained * lost)
     if product > 0:  # a continuity correction, which never turns it round
         product = max(product - total / 2, 0)
     correlation = product / spread if spread else 0.0

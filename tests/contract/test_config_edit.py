@@ -87,7 +87,7 @@ def test_a_missing_section_comes_at_the_end_of_the_file() -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("", "# The optimiser and its schedule\ntraining:\n  # AdamW's decoupled weight decay\n"
+    ("", "# The optimiser and its schedule\ntraining:\n  # decoupled weight decay (sgd: added to the gradient)\n"
          "  # a number, at least 0, below 1\n  weight_decay: 0.5\n"),
     ("training:\n  weight_decay: 0.1", "training:\n  weight_decay: 0.5"),
     ("training:\n  weight_decay:\n", "training:\n  weight_decay: 0.5\n"),

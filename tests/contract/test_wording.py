@@ -1,9 +1,11 @@
-"""The table of scores says no more than was measured."""
+"""The words of events: a table of scores says no more than was measured, a plan what is done."""
 
 from __future__ import annotations
 
-from core.contract.events import Score
-from core.contract.wording import flips_verdict, score_table
+import pytest
+
+from core.contract.events import Score, TrainingPlanned
+from core.contract.wording import describe, flips_verdict, score_table
 
 
 def test_one_sample_a_problem_has_wilsons_interval() -> None:
@@ -43,3 +45,17 @@ def test_verdicts_claim_no_more_than_the_test_of_them() -> None:
     assert flips_verdict(2, 3, "the soft prompt").startswith("no evidence that the soft prompt is worse")
     assert flips_verdict(9, 1) == "B is better: 9 gained, 1 lost, p = 0.021 (exact McNemar)"
     assert flips_verdict(0, 20) == "B is worse: 0 gained, 20 lost, p < 0.001 (exact McNemar)"
+
+
+@pytest.mark.parametrize(("told", "words"), [
+    ({}, ["AdamW", "0.01, warm-up 9 steps, then linear decay"]),
+    ({"schedule": "cosine", "optimizer": "sgd"}, ["SGD with momentum", "0.01, warm-up 9 steps, then cosine decay"]),
+    ({"schedule": "constant", "optimizer": "adafactor"},
+     ["Adafactor (learning rate relative to the parameters)", "0.01, warm-up 9 steps, then constant"]),
+])
+def test_the_schedule_that_is_told_is_the_one_that_is_used(told: dict[str, str], words: list[str]) -> None:
+    plan = TrainingPlanned.model_validate({
+        "train_problems": 131, "heldout_problems": 33, "effective_batch": 16, "steps_per_epoch": 9, "total_steps": 90,
+        "num_epochs": 10, "learning_rate": 0.01, "warmup_steps": 9, **told,
+    })
+    assert [line[22:] for line in describe(plan)[-2:]] == words

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from core.contract.events import Memory, Score
+from core.contract.events import EvaluationCompleted, Memory, Score
 from core.contract.statistics import wilson_interval
 from core.contract.wording import measured_ks, samples_each, share_text
 from tui.follower import Scene
@@ -180,11 +180,13 @@ def _setup(view: RunView) -> list[Pair]:
 def score_table(view: RunView, width: int) -> list[Content]:
     """Total, passed, failed and pass@k of the newest evaluation; all, training and held-out problems apart.
 
-    One sample a problem has a range, several have pass@10 and pass@100 where there is room, and what "passed" means.
+    Below each kind stands the model alone, where it was scored. One sample a problem has a range, several have pass@10
+    and pass@100 where there is room, and what "passed" means.
     """
     if view.score is None:
         return []
-    rows = {"all": view.score.overall, "training": view.score.train, "held-out": view.score.heldout}
+    rows = _by_kind(view.score)
+    alone = _by_kind(view.baseline) if view.baseline else {}
     wide = width >= _WIDE_TABLE
     gap = "  " if wide else ""
     ks, each = measured_ks(rows.values()), samples_each(rows.values())
@@ -194,9 +196,18 @@ def score_table(view: RunView, width: int) -> list[Content]:
     head += "".join(f"{gap}{f'pass@{k}':>{8 if k == 1 else 9}}" for k in ks)
     return [
         Content.styled(head + ("      95 % range" if wide and not each else ""), "$text-muted"),
-        *(_score_row(name, part, gap, ks, ranged=wide and not each) for name, part in rows.items()),
+        *(line for name, part in rows.items() for line in (
+            _score_row(name, part, gap, ks, ranged=wide and not each),
+            *([_score_row(" alone", alone[name], gap, ks, ranged=wide and not each)] if name in alone else []),
+        )),
         *([Content.styled(f"passed: at least one of {each} samples", "$text-muted")] if each else []),
     ]
+
+
+def _by_kind(event: EvaluationCompleted) -> dict[str, Score]:
+    if event.heldout.total == event.overall.total > 0:  # a cross-validation
+        return {"held-out": event.heldout}
+    return {"all": event.overall, "training": event.train, "held-out": event.heldout}
 
 
 def _score_row(name: str, score: Score, gap: str, ks: Sequence[int], *, ranged: bool) -> Content:
