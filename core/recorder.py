@@ -42,7 +42,7 @@ def record(events: Iterator[Event], folder: RunFolder, control: ControlInbox | N
     it is written down as a stop all the same.
     """
     step = 0
-    with contextlib.closing(_Recorder(folder, control or ControlInbox())) as recorder:
+    with contextlib.closing(Recorder(folder, control or ControlInbox())) as recorder:
         try:
             for event in events:
                 step = getattr(event, "step", step)
@@ -54,18 +54,20 @@ def record(events: Iterator[Event], folder: RunFolder, control: ControlInbox | N
             raise
 
 
-class _Recorder:
-    """The files that a run's events go to."""
+class Recorder:
+    """The files that a run's events go to; those of a member have no readable log, its run has one of all."""
 
     def __init__(self, folder: RunFolder, control: ControlInbox) -> None:
-        LOGS.mkdir(exist_ok=True)
         sweep(folder.root)
-        output = Path(folder.read_config().inference.output_path)
-        for place, name in ((SOFT_PROMPTS, "*.pt"), (output.parent, output.name)):
-            sweep_old(place, name)
         self._folder, self._control = folder, control
+        self._readable: LineFile | None = None
+        if not folder.is_member:
+            LOGS.mkdir(exist_ok=True)
+            output = Path(folder.read_config().inference.output_path)
+            for place, name in ((SOFT_PROMPTS, "*.pt"), (output.parent, output.name)):
+                sweep_old(place, name)
+            self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")
         self._log = EventLog(folder.events_file)
-        self._readable = LineFile(LOGS / f"soft_prompt_training_{time.strftime('%Y%m%d-%H%M%S')}.log")
         self._left: list[Callable[[], None]] = []
         """What is still to be written, in order, each whole or not at all."""
         self._ended = False
@@ -80,7 +82,8 @@ class _Recorder:
         with contextlib.suppress(OSError):
             self._write_left()
         self._log.close()
-        self._readable.close()
+        if self._readable:
+            self._readable.close()
         sweep(self._folder.root)
 
     def add(self, event: Event) -> None:
@@ -125,7 +128,8 @@ class _Recorder:
     def _tell_readers(self, lines: str) -> None:
         """Add to the readable log, where it can be: everything in it is in the events too."""
         with contextlib.suppress(OSError):
-            self._readable.append(lines.encode())
+            if self._readable:
+                self._readable.append(lines.encode())
 
     def _writes(self, event: Event) -> list[Callable[[], None]]:
         """What an event has to have written, each whole or not at all."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from core.contract.files import FORMAT_VERSION
 
 State = Literal["queued", "running", "paused", "stopped", "finished", "failed", "crashed", "damaged"]
+Kind = Literal["training", "crossvalidation", "sweep"]
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "paused"})
 
 
@@ -30,6 +31,9 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
     format_version: int = FORMAT_VERSION
     run_id: str
+    kind: Kind = "training"
+    folds: int | None = None
+    """Of a cross-validation."""
     state: State = "queued"
     pid: int | None = None
     pid_started: float | None = None
@@ -49,6 +53,10 @@ class RunRecord(BaseModel):
     config_sha256: str = ""
     """Of config.yml as it was written."""
     dataset_sha256: str = ""
+    evaluation_sha256: str = ""
+    """Of the problems of dataset.evaluation_path; "" where there are none."""
+    evaluation_split: Split | None = None
+    """Which of those are training problems too, and which are not."""
     split: Split | None = None
     step: int = 0
     total_steps: int = 0
@@ -56,6 +64,11 @@ class RunRecord(BaseModel):
     pass_at_1: dict[str, float | None] = {}
     """pass@1 by "all", "train", "heldout", once scored."""
     error: str = ""
+
+    @property
+    def scored_split(self) -> Split | None:
+        """The kinds of the problems that are completed and scored."""
+        return self.evaluation_split or self.split
 
     @field_validator("format_version")
     @classmethod

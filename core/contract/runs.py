@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -28,24 +28,45 @@ SOFT_PROMPTS = Path("soft_prompts")
 LOGS = Path("logs")
 BEST_PUBLISHED = SOFT_PROMPTS / "best_soft_prompts.pt"
 
+MEMBERS = "members"
+
+
 @dataclass
 class RunFolder:
-    """The paths of one run; makes nothing by itself."""
+    """The paths of one run; makes nothing by itself.
+
+    A cross-validation or a sweep is a run whose folder has a folder for each of those that it is made of, its members:
+    runs/<run_id>/members/<name>, whose own id is the part behind runs/.
+    """
 
     root: Path
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.run_id = self.root.name
+        self.run_id = "/".join(self.root.parts[-3:]) if self.is_member else self.root.name
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is one of those that another run is made of."""
+        return self.root.parent.name == MEMBERS
+
+    def member(self, name: str) -> RunFolder:
+        """The folder of a member."""
+        return RunFolder(self.root / MEMBERS / name)
+
+    def members(self) -> list[RunFolder]:
+        """Those that are there, in the order of their names."""
+        return [RunFolder(root) for root in sorted((self.root / MEMBERS).glob("*")) if root.is_dir()]
 
     config_file = property(lambda self: self.root / "config.yml")
     record_file = property(lambda self: self.root / "run.json")
     events_file = property(lambda self: self.root / "events.jsonl")
     control_file = property(lambda self: self.root / "control.jsonl")
     engine_log = property(lambda self: self.root / "engine.log")
-    lock_file = property(lambda self: self.root / "engine.lock")
+    lock_file = property(lambda self: (self.root.parent.parent if self.is_member else self.root) / "engine.lock")
     reserve_file = property(lambda self: self.root / ".reserve")
     checkpoints = property(lambda self: self.root / "checkpoints")
+    sweep_file = property(lambda self: self.root / "sweep.yml")
     problems_file = property(lambda self: self.root / "problems.jsonl")
     trace_file = property(lambda self: self.root / "profile" / "trace.json.gz")
 
@@ -94,8 +115,8 @@ def check_outputs(config: Config, output: Path | None = None) -> None:
     check_space(config, places)
 
 
-def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
-    """Make the folder of a new run, in state "queued".
+def create_run(config: Config, name: str, runs: Path = RUNS, **fields: Any) -> RunFolder:
+    """Make the folder of a new run, in state "queued"; `fields` are further ones of its RunRecord.
 
     Raises:
         UsageError: the name has characters that a folder should not have, or the folder cannot be made.
@@ -115,7 +136,7 @@ def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
                              "start softtune in a folder that you may write to") from None
         folder = RunFolder(root)
         try:
-            _fill(folder, config, now)
+            _fill(folder, config, now, **fields)
         except OSError as error:
             shutil.rmtree(root, ignore_errors=True)
             raise UsageError(f"the run folder {root} cannot be written: {error.strerror}",
@@ -124,12 +145,25 @@ def create_run(config: Config, name: str, runs: Path = RUNS) -> RunFolder:
     raise UsageError(f"{runs} has 99 runs named {stem}", "choose another --name")
 
 
-def _fill(folder: RunFolder, config: Config, started: float) -> None:
+def create_member(folder: RunFolder, name: str, config: Config) -> RunFolder:
+    """The folder of a member of a run, made if it is not there yet; it comes with its record or not at all."""
+    member = folder.member(name)
+    if not member.root.exists():
+        unfinished = RunFolder(folder.root / f".{name}.new")
+        shutil.rmtree(unfinished.root, ignore_errors=True)
+        unfinished.root.mkdir(parents=True)
+        _fill(unfinished, config, time.time(), member.run_id)
+        member.root.parent.mkdir(exist_ok=True)
+        unfinished.root.rename(member.root)
+    return member
+
+
+def _fill(folder: RunFolder, config: Config, started: float, run_id: str = "", **fields: Any) -> None:
     """Write what a run has before an engine takes it up."""
     text = render_config(config)
     write_whole(Path(folder.config_file), text)
-    record = RunRecord(run_id=folder.run_id, started=started, host=socket.gethostname(), model=config.model.name,
-                       config_sha256=_sha256(text.encode()))
+    record = RunRecord(run_id=run_id or folder.run_id, started=started, host=socket.gethostname(),
+                       model=config.model.name, config_sha256=_sha256(text.encode()), **fields)
     folder.write_record(record)
     Path(folder.events_file).touch()
 

