@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -13,15 +14,19 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
-from core.contract.events import Event, Notice, RunFailed, RunStopped
+from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, RunStopped
+from core.contract.files import write_whole
 from core.contract.liveness import at_work, identity
-from core.contract.record import ACTIVE
+from core.contract.plan import check_folds
+from core.contract.record import ACTIVE, Kind
 from core.contract.runs import RunFolder, check_outputs, create_run, find_run, list_runs, summarize
+from core.contract.sweep_plan import read_sweep
 from core.contract.wording import describe, score_table
 from core.outlet import Outlet, last_words, outlets
 from core.signals import StopSignals, stopping
@@ -29,7 +34,12 @@ from core.signals import StopSignals, stopping
 STOPPED_SECONDS = 2.0
 """A stalled reader of the output does not keep a process that was told to stop for longer."""
 
-COMMANDS = ("train", "infer", "evaluate", "compare", "runs", "export", "import", "doctor")
+COMMANDS = (
+    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import", "doctor",
+)
+
+MODULES: dict[Kind, str] = {"training": "core.jobs", "crossvalidation": "core.crossvalidation", "sweep": "core.sweep"}
+"""Where the job of a kind of run is."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,13 +103,18 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     train = _command(commands, "train", run_train, "train a soft prompt, then complete and score the problems")
-    _config_options(train)
-    train.add_argument("--name", metavar="RUN", help="the end of the run's id (default: train, or demo)")
-    train.add_argument("--resume", metavar="RUN", help="go on with a stopped or crashed run: its id, its name, or last")
+    _run_options(train, "training", "train, or demo")
     train.add_argument("--profile", action="store_true",
                        help="tell where the time went, and trace the first steps into runs/RUN/profile")
-    train.add_argument("--queued", metavar="RUN", help=argparse.SUPPRESS)  # what the terminal app spawns
-    train.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)  # no terminal's closing ends it
+
+    folds = _command(commands, "crossvalidate", run_crossvalidate,
+                     "hold every problem out once, and score it with the soft prompt that has not seen it")
+    folds.add_argument("--folds", type=_whole_number, default=5, metavar="N", help="parts of the problems (default: 5)")
+    _run_options(folds, "crossvalidation", "crossvalidation")
+
+    sweeping = _command(commands, "sweep", run_sweep, "try settings and rank them: Optuna chooses what to try")
+    sweeping.add_argument("sweep", nargs="?", type=Path, metavar="SWEEP", help="a YAML file: what to vary, and how far")
+    _run_options(sweeping, "sweep", "sweep")
 
     infer = _command(commands, "infer", run_infer, "complete the problems with a checkpoint")
     infer.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
@@ -116,6 +131,16 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--workers", metavar="N", help="programs at once: evaluation.workers")
     evaluate.add_argument("--skip-bad-lines", action="store_true", help="leave malformed lines of the input out")
     _config_options(evaluate, positional=False)
+
+    grid = _command(commands, "matrix", run_matrix,
+                    "complete and score in every prompt style, with a soft prompt and without, under every processing")
+    grid.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
+                      help="default: inference.checkpoint_path, where there is one")
+    grid.add_argument("--styles", type=_styles, metavar="A,B", help="of plain, text, infilling (default: all)")
+    grid.add_argument("--split", choices=("all", "train", "heldout"), default="all", help="which problems")
+    grid.add_argument("--output", type=Path, metavar="FOLDER", default=Path("results/matrix"),
+                      help="where everything is kept (default: results/matrix)")
+    _config_options(grid, positional=False)
 
     comparing = _command(commands, "compare", run_compare, "two checkpoints or two result files, problem by problem")
     comparing.add_argument("a", type=Path, metavar="A", help="a results file, or a checkpoint that its run has scored")
@@ -143,6 +168,23 @@ def _command(
     return parser
 
 
+def _run_options(parser: argparse.ArgumentParser, kind: Kind, name: str) -> None:
+    """The options of a command that makes a run, or goes on with one."""
+    _config_options(parser)
+    parser.add_argument("--name", metavar="RUN", help=f"the end of the run's id (default: {name})")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was cut short: id, name, or last")
+    parser.add_argument("--queued", metavar="RUN", help=argparse.SUPPRESS)  # what the terminal app spawns
+    parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)  # no terminal's closing ends it
+    parser.set_defaults(kind=kind, profile=False)
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
 def _config_options(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
     name = "config" if positional else "--config"
     parser.add_argument(name, **({"nargs": "?"} if positional else {}), type=Path, metavar="CONFIG",  # type: ignore[arg-type]
@@ -156,12 +198,44 @@ def _config(options: argparse.Namespace) -> Config:
     return load_config(options.config, options.overrides, demo=options.demo)
 
 
+def _styles(text: str) -> list[str]:
+    known = ("plain", "text", "infilling")
+    styles = [style.strip() for style in text.split(",")]
+    wrong = [style for style in styles if style not in known]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no prompt style: they are {', '.join(known)}")
+    return styles
+
+
 def run_train(options: argparse.Namespace) -> int:
     """`softtune train`."""
+    return _work(_run_folder(options, "demo" if options.demo else "train"), options)
+
+
+def run_crossvalidate(options: argparse.Namespace) -> int:
+    """`softtune crossvalidate`."""
+    return _work(_run_folder(options, "crossvalidation", folds=options.folds), options)
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """`softtune sweep`."""
+    if options.resume is not None:
+        if options.sweep is not None:
+            raise UsageError("--resume takes the sweep's own file", "leave SWEEP out")
+        return _work(_run_folder(options, ""), options)
+    if options.sweep is None:
+        raise UsageError("sweep: which settings?", "name a YAML file: softtune sweep sweep.yml")
+    plan = read_sweep(options.sweep, _config(options))
+    folder = _run_folder(options, "sweep")
+    write_whole(folder.sweep_file, plan.model_dump_json(indent=1) + "\n")
+    return _work(folder, options)
+
+
+def _work(folder: RunFolder, options: argparse.Namespace) -> int:
+    """Do the job of a run in the foreground: its kind says which."""
     from core.console import captured_libraries, reporter
     from core.recorder import record
 
-    folder = _run_folder(options)
     with at_work(folder.lock_file) as heartbeat:
         control = ControlInbox(folder.control_file)
 
@@ -171,24 +245,35 @@ def run_train(options: argparse.Namespace) -> int:
 
         with stopping(control, left_behind, detached=options.queued is not None or options.detached) as signals:
             config = _taken_up(folder, heartbeat, options)
+            known = folder.read_record()
 
-            def job(jobs: ModuleType) -> Iterator[Event]:
+            def job(module: ModuleType) -> Iterator[Event]:
+                if known.kind == "crossvalidation":
+                    return module.crossvalidate(config, folder, known.folds, control)  # type: ignore[no-any-return]
+                if known.kind == "sweep":
+                    return module.sweep(config, read_sweep(folder.sweep_file, config), folder, control)  # type: ignore[no-any-return]
                 resume = options.resume is not None
-                return jobs.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
+                return module.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
 
-            events = record(_with_torch(job, control, folder), folder, control)
+            events = record(_with_torch(MODULES[known.kind], job, control, folder), folder, control)
             with captured_libraries(folder.engine_log) as streams, outlets(*streams) as (out, err):
                 with reporter(out, err, as_json=options.json) as show:
                     status = _drain(events, show, control, signals)
                 return _delivered(status, (out, err), signals)
 
 
-def _run_folder(options: argparse.Namespace) -> RunFolder:
-    """A new run's folder, that of one which the app has queued, or of one to go on with."""
+def _run_folder(options: argparse.Namespace, name: str, **fields: Any) -> RunFolder:
+    """A new run's folder, that of one which the app has queued, or of one to go on with.
+
+    Args:
+        name: of a new run, where none is given; `fields` are further ones of its record.
+    """
     if options.queued is None and options.resume is None:
         config = _config(options)
         check_outputs(config)
-        return create_run(config, options.name or ("demo" if options.demo else "train"))
+        if options.kind == "crossvalidation":
+            check_folds(config, options.folds)
+        return create_run(config, options.name or name, kind=options.kind, **fields)
     if options.overrides or options.config or options.demo or options.name:
         raise UsageError("--resume takes the run's own configuration", "leave CONFIG, --set, --demo and --name out")
     return find_run(options.resume if options.queued is None else options.queued)
@@ -230,21 +315,21 @@ def run_infer(options: argparse.Namespace) -> int:
 
     with stopping(control) as signals, captured_libraries(None) as streams, outlets(*streams) as (out, err):
         with reporter(out, err, as_json=options.json) as show:
-            status = _drain(_with_torch(job, control), show, control, signals)
+            status = _drain(_with_torch("core.jobs", job, control), show, control, signals)
         return _delivered(status, (out, err), signals)
 
 
 def _with_torch(
-    job: Callable[[ModuleType], Iterator[Event]], control: ControlInbox, folder: RunFolder | None = None
+    name: str, job: Callable[[ModuleType], Iterator[Event]], control: ControlInbox, folder: RunFolder | None = None
 ) -> Iterator[Event]:
-    """Import core.jobs, torch with it, and pass on the events of one of them; a stop meanwhile is obeyed at once."""
+    """Import a module of jobs, torch with it, and pass on the events of one; a stop meanwhile is obeyed at once."""
     try:
         with control.interruptible():
-            from core import jobs
+            module = importlib.import_module(name)
     except StopRequested:
         yield _stopped(folder) if folder else RunStopped(step=0)
     else:
-        yield from job(jobs)
+        yield from job(module)
 
 
 def _stopped(folder: RunFolder) -> RunStopped:
@@ -308,6 +393,36 @@ def _check_results_path(results: Path | None, completions: Path) -> None:
         raise UsageError(f"--output: {results} is a folder", "name a file")
     if results.resolve() == completions.resolve():
         raise UsageError(f"--output: {results} is the completions file", "name another file for the results")
+
+
+def run_matrix(options: argparse.Namespace) -> int:
+    """`softtune matrix`: the grid as a Markdown table, or with --json one object; all else goes to stderr."""
+    config = _config(options)
+    check_outputs(config, options.output / "raw.jsonl")
+    control = ControlInbox()
+    from core.console import captured_libraries, reporter
+
+    grids: list[Any] = []
+
+    def job(module: ModuleType) -> Iterator[Event]:
+        grids.append((yield from module.matrix(
+            config, options.checkpoint, control, styles=options.styles, split=options.split, folder=options.output,
+            overridden=[text.partition("=")[0].strip() for text in options.overrides],
+        )))
+
+    with stopping(control) as signals, captured_libraries(None) as streams, outlets(*streams) as (out, err):
+        with reporter(err, err, as_json=False) as show:
+
+            def tell(event: Event) -> None:
+                if not isinstance(event, EvaluationCompleted | RunStopped):  # a cell's, and training's steps
+                    show(event)
+
+            status = _drain(_with_torch("core.matrix", job, control), tell, control, signals)
+        if status == EXIT_STOPPED:
+            print("softtune: stopped\n  the same command goes on with the rest", file=err)
+        for grid in filter(None, grids):
+            print(json.dumps(grid.as_json()) if options.json else "\n".join(grid.lines()), file=out)
+        return _delivered(status, (out, err), signals)
 
 
 def run_compare(options: argparse.Namespace) -> int:
