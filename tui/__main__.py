@@ -11,7 +11,9 @@ import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
-SUBCOMMANDS = frozenset({"train", "infer", "evaluate", "compare", "runs", "export", "import", "doctor"})
+SUBCOMMANDS = frozenset({
+    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import", "doctor",
+})
 _ASIDE = frozenset({"-h", "--help", "--version"})
 
 SSH_FRAMES = "15"
@@ -27,7 +29,10 @@ def main() -> None:
         sys.exit(serve(arguments[1:]))
     if not wants_app(arguments, sys.stdout.isatty() or bool(os.environ.get("TEXTUAL_DRIVER"))):
         os.execv(sys.executable, [sys.executable, "-P", "-m", "core", *arguments])
-    sys.exit(open_app(arguments))
+    status = open_app(arguments)
+    from tui.leaving import end
+
+    end(status)
 
 
 def wants_app(arguments: Sequence[str], terminal: bool) -> bool:

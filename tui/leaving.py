@@ -12,9 +12,10 @@ import signal
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGHUP, signal.SIGTERM)
 
@@ -60,6 +61,24 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
             timer.join()  # one that has begun to end the process does so
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end(status: int) -> NoReturn:
+    """End the process, whatever goes on in other threads.
+
+    Textual's reader of keys, where the terminal went away in the wrong moment, is told of nothing any more and would
+    keep a core busy for ever.
+    """
+    others = (thread for thread in threading.enumerate() if thread is not threading.current_thread())
+    left = [thread for thread in others if not thread.daemon]
+    until = time.monotonic() + LEAVE_SECONDS
+    for thread in left:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in left):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 class _Modes:
