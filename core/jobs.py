@@ -5,6 +5,7 @@ Every job ends with RunFinished, RunStopped or RunFailed. Writing events down is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import traceback
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from core.contract.config import Config, InferenceSettings, ModelSettings
+from core.baseline import score_baseline, verdict_beside
+from core.contract.config import Config, DatasetSettings, InferenceSettings, ModelSettings
 from core.contract.control import ControlInbox, StopRequested, heed
-from core.contract.errors import CheckpointError, SofttuneError
+from core.contract.errors import CheckpointError, DataError, SofttuneError
 from core.contract.events import (
     EvaluationCompleted,
     Event,
@@ -29,10 +31,9 @@ from core.contract.events import (
     RunStopped,
 )
 from core.contract.files import write_whole
-from core.contract.record import Split
 from core.contract.runs import BEST_PUBLISHED, RunFolder
 from core.data.batches import encode_problems
-from core.data.dataset import Dataset, prepare_dataset
+from core.data.dataset import Dataset, prepare_dataset, read_evaluation
 from core.data.humaneval import Problem, load_problems, select_problems, split_problems
 from core.evaluation.completions import read_completions
 from core.evaluation.job import with_summary
@@ -77,21 +78,23 @@ def train(
         yield from heed(control)
         trainer = build_trainer(config, loaded, dataset, folder, control, last)
         (member,) = trainer.members
-        yield model_loaded(loaded, member.soft_prompt.weight)
+        yield model_loaded(loaded, member.soft_prompt.weight, member.trainable_parameters)
         yield from announce(config, dataset, member)
         yield from profiled(trainer, folder.trace_file) if profile else trainer.fit()
         del trainer  # and what it made of the weights: completing has its own
         if member.standing.best_loss is None:
             raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate, and start anew")
-        evaluation = None
+        baseline = evaluation = None
         if config.evaluation.score_after_training:
+            baseline = yield from score_baseline(config, loaded, dataset.scored, dataset.scored_split, control)
             best, notices = load_best(folder, member.standing.best_epoch)
             yield from notices
             evaluation = yield from unless_refused(complete_and_score(
                 config, loaded, "best", best, dataset, folder, control, published=Path(config.inference.output_path)
             ), config.evaluation, folder.evaluation("best") / "completions.jsonl")
         yield RunFinished(
-            evaluation=evaluation,
+            evaluation=evaluation, baseline=baseline,
+            verdict=verdict_beside(baseline, evaluation) if baseline and evaluation else "",
             best_heldout_loss=member.standing.best_loss, best_epoch=member.standing.best_epoch,
             best_checkpoint=str(folder.checkpoints / BEST), published=[str(BEST_PUBLISHED)],
             seconds=time.perf_counter() - start,
@@ -128,21 +131,24 @@ def infer(
         if soft or checkpoint_path:
             checkpoint = load_checkpoint(checkpoint_path or Path(config.inference.checkpoint_path))
             config = with_model_of(checkpoint, config, overridden or [])
-        problems, sides = _problems_of(config, checkpoint, split)
+        dataset, problems = problems_of(config, checkpoint, split)
         loaded = yield from load(config, control)
         rows = checkpoint.soft_prompt if soft and checkpoint else None
         if checkpoint:
             checkpoint.check_fits(loaded.embedding_dim, loaded.name)
         yield model_loaded(loaded, rows)
         if soft and checkpoint:
-            yield from _text_prompt_notice(config, checkpoint)
+            yield from style_notice(config, checkpoint)
+        yield from dataset.overlap()
         published = Path(config.inference.output_path)
         target = output or (published if soft else published.with_name("completions_no_soft_prompt.jsonl"))
         name = str(checkpoint_path or config.inference.checkpoint_path) if soft else "no soft prompt"
-        yield from measure_heldout(config, loaded, rows, [p for p in problems if sides.kind(p.task_id) == "heldout"],
-                                   name, control)
-        origin = {"checkpoint": name, "model": loaded.name}
-        yield from complete_problems(config, loaded, rows, problems, sides, target, control, origin=origin)
+        heldout = [p for p in dataset.selected if split != "train" and dataset.split.kind(p.task_id) == "heldout"]
+        yield from measure_heldout(config, loaded, rows, heldout, name, control)
+        origin = {"checkpoint": name, "model": loaded.name, **dataset.origin}
+        yield from complete_problems(
+            config, loaded, rows, problems, dataset.scored_split, target, control, origin=origin
+        )
         yield RunFinished(seconds=time.perf_counter() - start)
     except StopRequested:
         yield RunStopped(step=0)
@@ -173,13 +179,20 @@ def load(config: Config, control: ControlInbox) -> Generator[Event, None, Loaded
     return loaded
 
 
-def model_loaded(loaded: LoadedModel, rows: torch.Tensor | None) -> ModelLoaded:
-    """The figures of a loaded model; `rows` [V, H] is the soft prompt, None for the model alone."""
+def model_loaded(loaded: LoadedModel, rows: torch.Tensor | None, trainable: int | None = None) -> ModelLoaded:
+    """The figures of a loaded model.
+
+    Args:
+        rows: the soft prompt [V, H]; None for the model alone.
+        trainable: how many numbers learn; None for those of `rows`.
+    """
+    if trainable is None:
+        trainable = 0 if rows is None else rows.numel()
     return ModelLoaded(
         model=loaded.name, device=str(loaded.precision.device), device_name=loaded.device_name,
         dtype=str(loaded.precision.weights).removeprefix("torch."), embedding_dim=loaded.embedding_dim,
         num_virtual_tokens=0 if rows is None else rows.shape[0],
-        trainable_parameters=0 if rows is None else rows.numel(),
+        trainable_parameters=trainable,
         frozen_parameters=loaded.frozen_parameters, seconds=loaded.seconds,
     )
 
@@ -199,14 +212,15 @@ def complete_and_score(
     """
     evaluation = folder.evaluation(name)
     target = evaluation / "completions.jsonl"
-    origin = {"checkpoint": str(folder.checkpoints / f"{name}.pt"), "model": loaded.name, "run_id": folder.run_id}
+    origin = {"checkpoint": str(folder.checkpoints / f"{name}.pt"), "model": loaded.name, "run_id": folder.run_id,
+              **dataset.origin}
     yield from complete_problems(
-        config, loaded, checkpoint.soft_prompt, dataset.selected, dataset.split, target, control, origin=origin
+        config, loaded, checkpoint.soft_prompt, dataset.scored, dataset.scored_split, target, control, origin=origin
     )
     if published:
         yield from until_written(lambda: write_whole(published, target.read_bytes()), control)
     return (yield from with_summary(score(
-        read_completions(target), {p.task_id: p for p in dataset.selected}, dataset.split, config.evaluation,
+        read_completions(target), {p.task_id: p for p in dataset.scored}, dataset.scored_split, config.evaluation,
         results_path=evaluation / "results.jsonl", completions_path=published or target, checkpoint=name,
         control=control,
     ), evaluation / "summary.json", control))
@@ -224,22 +238,40 @@ def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str])
     return config.model_copy(update={"model": model.model_copy(update={"trust_remote_code": trusted})})
 
 
-def _problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[list[Problem], Split]:
-    """The problems to complete, and the split by which they are told apart: the checkpoint's where there is one."""
-    selected = select_problems(load_problems(config.dataset.path), config.dataset)
+def problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[Dataset, list[Problem]]:
+    """All problems, told apart by the checkpoint's split where there is one, and those on one side to complete."""
+    everything = load_problems(config.dataset.path)
+    selected = select_problems(everything, config.dataset)
     split = checkpoint.split if checkpoint else split_problems(selected, config.dataset)
-    wanted = [problem for problem in selected if side in ("all", split.kind(problem.task_id))]
+    other = None
+    if config.dataset.evaluation_path is not None:
+        prompts = _prompts(checkpoint.settings(DatasetSettings, "dataset").path if checkpoint else config.dataset.path)
+        other = read_evaluation(config.dataset, {task: prompts.get(task) for task in split.train})
+    dataset = Dataset(everything, selected, split, other)
+    wanted = [problem for problem in dataset.scored if side in ("all", dataset.scored_split.kind(problem.task_id))]
     if not wanted:
         raise CheckpointError(f"none of the problems is in the checkpoint's {side} split",
                               "check dataset.path and dataset.max_samples, or use --split all")
-    return wanted, split
+    return dataset, wanted
 
 
-def _text_prompt_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:
-    trained = checkpoint.settings(InferenceSettings, "inference")
-    now = config.inference
-    if (trained.text_prompt, trained.text_prompt and trained.text_prompt_position) != (
-        now.text_prompt, now.text_prompt and now.text_prompt_position
-    ):
+def _prompts(path: str | None) -> dict[str, str]:
+    """The prompts of a file's problems by task id; none where it cannot be read: what was trained on may be gone."""
+    with contextlib.suppress(DataError):
+        return {problem.task_id: problem.prompt for problem in load_problems(path).problems}
+    return {}
+
+
+def style_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:
+    """Tell where a soft prompt completes in another style, or with another text, than it was trained with."""
+    trained, now = checkpoint.settings(InferenceSettings, "inference"), config.inference
+    text = f"{trained.placed_text!r}, {trained.text_prompt_position}" if trained.placed_text else ""
+    if trained.style != now.style:
+        yield Notice(
+            setting="inference.prompt_style",
+            what=f"the soft prompt was trained with the style {trained.style}, and completes in the style {now.style}",
+            remedy=f"as in training: {trained.style}{text and f', with inference.text_prompt {text}'}",
+        )
+    elif text and (trained.placed_text, trained.text_prompt_position) != (now.placed_text, now.text_prompt_position):
         yield Notice(setting="inference.text_prompt", what="the soft prompt was trained with another text prompt",
-                     remedy=f"as in training: {trained.text_prompt!r}, {trained.text_prompt_position}")
+                     remedy=f"as in training: {text}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.contract.config import Config
+from core.contract.config import Config, InferenceSettings
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox
 from core.contract.event_log import EventTail
@@ -16,6 +16,7 @@ from core.contract.events import (
     EvaluationCompleted,
     Event,
     LossMeasured,
+    ModelLoaded,
     Notice,
     ProblemEvaluated,
     RunFailed,
@@ -23,13 +24,15 @@ from core.contract.events import (
     RunStarted,
     RunStopped,
 )
+from core.contract.plan import trainable_parameters
 from core.contract.record import Split
 from core.contract.runs import RunFolder, create_run, list_runs
 from core.data.humaneval import load_problems
 from core.evaluation.job import evaluate
-from core.jobs import infer, train, with_model_of
+from core.jobs import infer, style_notice, train, with_model_of
 from core.model.checkpoint import Checkpoint, load_checkpoint
 from core.recorder import record
+from tests.other_problems import BASE, MBPP, PLUS, write_problems
 
 
 @pytest.fixture
@@ -124,6 +127,23 @@ def test_a_text_prompt_changes_what_is_completed(config: Config) -> None:
     assert Path("results/completions_no_soft_prompt.jsonl").read_text() != outputs[0]
 
 
+def test_a_prompt_in_another_style_than_it_was_trained_with_is_told() -> None:
+    def told(trained: dict[str, str], now: dict[str, str]) -> list[tuple[str, str]]:
+        config = Config(inference=InferenceSettings.model_validate(now))
+        checkpoint = Checkpoint(torch.ones(4, 8), "m", 1, 1, {}, {"inference": trained}, Split(train=[], heldout=[]),
+                                "r")
+        notices = [event for event in style_notice(config, checkpoint) if isinstance(event, Notice)]
+        return [(notice.setting, notice.remedy) for notice in notices]
+
+    assert told({}, {}) == told({"prompt_style": "plain"}, {"text_prompt_position": "before_soft"}) == []
+    assert told({"text_prompt": "a"}, {"prompt_style": "text", "text_prompt": "a"}) == []
+    assert told({"text_prompt": "a"}, {"text_prompt": "b"}) == [
+        ("inference.text_prompt", "as in training: 'a', after_soft")]
+    assert told({}, {"prompt_style": "infilling"}) == [("inference.prompt_style", "as in training: plain")]
+    assert told({"text_prompt": "a"}, {}) == [
+        ("inference.prompt_style", "as in training: text, with inference.text_prompt 'a', after_soft")]
+
+
 STAGES = ["TrainingPlanned", "StepCompleted", "CompletionGenerated", "ProblemEvaluated"]
 
 
@@ -147,6 +167,7 @@ def test_a_stop_is_obeyed_in_every_stage(stage: str, config: Config) -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ("model.name=/nowhere/at/all", "no folder /nowhere/at/all"),
     ("dataset.path=/nowhere.jsonl", "no file /nowhere.jsonl"),
+    ("dataset.evaluation_path=/nowhere.jsonl", "dataset.evaluation_path: there is no file /nowhere.jsonl"),
     ("soft_prompts.embedding_dim=3", "embedding_dim is 3"),
     ("dataset.max_length=16", "max_length 16"),
 ])
@@ -202,3 +223,95 @@ def test_a_checkpoint_cannot_allow_the_code_of_its_model(config: Config) -> None
     taken = with_model_of(checkpoint, Config(), []).model
     assert (taken.name, taken.trust_remote_code) == (config.model.name, False)
     assert with_model_of(checkpoint, trusting, []).model.trust_remote_code is True
+
+
+# Other tests
+
+
+@pytest.fixture
+def mine(config: Config) -> Config:
+    """A run on six small problems, with files of other tests beside them."""
+    for name, problems in (("base", BASE), ("plus", PLUS), ("mbpp", MBPP)):
+        write_problems(Path(f"{name}.jsonl"), problems)
+    dataset = config.dataset.model_copy(update={"path": "base.jsonl", "max_samples": None})
+    return config.model_copy(update={"dataset": dataset})
+
+
+def on(config: Config, evaluation: str | None) -> Config:
+    dataset = config.dataset.model_copy(update={"evaluation_path": evaluation})
+    return config.model_copy(update={"dataset": dataset})
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_on_one_file_is_scored_on_another(mine: Config) -> None:
+    folder, events = run(on(mine, "mbpp.jsonl"))
+    assert isinstance(events[-1], RunFinished), events[-1]
+    evaluation = next(event for event in events if isinstance(event, EvaluationCompleted))
+    assert (evaluation.overall.total, evaluation.train.total, evaluation.heldout.total) == (4, 0, 4)
+    rows = read_rows(folder.evaluation("best") / "results.jsonl")
+    assert [row["task_id"] for row in rows] == [problem.task_id for problem in MBPP]
+    checkpoint = load_checkpoint(folder.checkpoints / "best.pt")
+    assert {*checkpoint.split.train, *checkpoint.split.heldout} == {problem.task_id for problem in BASE}
+    again = list(evaluate(mine, Path("results/completions_soft_prompts.jsonl"), ControlInbox()))
+    assert isinstance(again[-1], RunFinished), "the rows say whose completions they are"
+    made = list(infer(on(mine, "mbpp.jsonl"), None, ControlInbox(), output=Path("made.jsonl")))
+    measured = next(event for event in made if isinstance(event, LossMeasured))
+    assert isinstance(made[-1], RunFinished)
+    assert measured.loss == pytest.approx(checkpoint.metrics["heldout_loss"], rel=1e-6), "of what it held out itself"
+    kept = ("task_id", "completion", "split")
+    assert [[row[key] for key in kept] for row in read_rows(Path("made.jsonl"))] == [
+        [row[key] for key in kept] for row in rows
+    ]
+
+
+def test_a_run_scored_on_its_own_problems_with_other_tests_says_which_it_has_seen(mine: Config) -> None:
+    _, events = run(on(mine, "plus.jsonl"))
+    evaluation = next(event for event in events if isinstance(event, EvaluationCompleted))
+    assert (evaluation.overall.total, evaluation.train.total, evaluation.heldout.total) == (6, 4, 2)
+    notices = [e.what for e in events if isinstance(e, Notice) and e.setting == "dataset.evaluation_path"]
+    assert notices == ["4 of its 6 problems are training problems too, and count as train"]
+    Path("base.jsonl").unlink()  # what a checkpoint was trained on may be gone: then its task ids count
+    elsewhere = mine.dataset.model_copy(update={"path": "mbpp.jsonl", "evaluation_path": "plus.jsonl"})
+    events = list(infer(mine.model_copy(update={"dataset": elsewhere}), None, ControlInbox(), split="train",
+                        output=Path("seen.jsonl")))
+    assert isinstance(events[-1], RunFinished), events[-1]
+    assert len(read_rows(Path("seen.jsonl"))) == 4
+
+
+def test_the_other_tests_decide(mine: Config) -> None:
+    lazy = "    return items[-1]\n"  # right for the one test of HumanEval/5, and wrong
+    samples = [(one.task_id, one.canonical_solution) for one in BASE[:5]] + [(BASE[5].task_id, lazy)]
+    samples_file, other_file = Path("samples.jsonl"), Path("other.jsonl")
+    samples_file.write_text("".join(json.dumps({"task_id": t, "completion": c}) + "\n" for t, c in samples))
+    other_file.write_text("".join(json.dumps({"task_id": one.task_id, "completion": one.canonical_solution,
+                                              "problems_path": "mbpp.jsonl"}) + "\n" for one in MBPP))
+    scored = []
+    for config, file in ((mine, samples_file), (on(mine, "plus.jsonl"), samples_file), (mine, other_file)):
+        events = list(evaluate(config, file, ControlInbox()))
+        scored += [(e.overall.passed, e.overall.total) for e in events if isinstance(e, EvaluationCompleted)]
+    assert scored == [(6, 6), (5, 6), (4, 4)]
+
+
+def test_other_tests_that_changed_end_a_run_that_goes_on(mine: Config) -> None:
+    config = on(mine, "mbpp.jsonl")
+    folder = create_run(config, "changed")
+    control = ControlInbox(folder.control_file)
+    for event in record(train(config, folder, control), folder):
+        if event.type == "StepCompleted":
+            control.request(Command.STOP)
+    write_problems(Path("mbpp.jsonl"), MBPP[:-1])
+    failed = list(record(train(config, folder, ControlInbox(), resume=True), folder))[-1]
+    assert isinstance(failed, RunFailed) and "the problems have changed" in failed.what
+    assert "dataset.evaluation_path" in failed.remedy
+
+
+def test_a_residual_run_tells_all_that_it_trains_and_leaves_plain_rows(config: Config) -> None:
+    prompts = config.soft_prompts.model_copy(update={"reparameterisation": "residual"})
+    evaluation = config.evaluation.model_copy(update={"score_after_training": False})
+    folder, events = run(config.model_copy(update={"soft_prompts": prompts, "evaluation": evaluation}))
+    told = next(event for event in events if isinstance(event, ModelLoaded))
+    assert told.trainable_parameters == trainable_parameters(prompts, 64) > 4 * 64
+    assert load_checkpoint(folder.checkpoints / "best.pt").soft_prompt.shape == (4, 64)

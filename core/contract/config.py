@@ -84,10 +84,13 @@ class TrainingSettings(Section):
     save_every_n_steps: int = setting(
         20, "last.pt, from which a run goes on, is written every this many steps and after each epoch", "steps", ge=1
     )
-    optimizer: Literal["adamw", "adafactor", "sgd"] = setting("adamw", "sgd has momentum 0.9")
+    optimizer: Literal["adamw", "adafactor", "sgd"] = setting(
+        "adamw", "adafactor takes learning_rate as a share of the size of what it changes; sgd has momentum 0.9"
+    )
     schedule: Literal["linear", "cosine", "constant"] = setting("linear", "the learning rate's course after warm-up")
     label_smoothing: float = setting(
-        0.0, "share of each target that is spread over the vocabulary while training; validation has none", ge=0, lt=1
+        0.0, "share of each target that is spread over the vocabulary, in gradients; the losses told are without it",
+        ge=0, lt=1,
     )
     max_grad_norm: float = setting(1.0, "the gradient's norm is clipped to this", gt=0)
     weight_decay: float = setting(0.01, "decoupled weight decay (sgd: added to the gradient)", ge=0, lt=1)
@@ -101,7 +104,7 @@ class DatasetSettings(Section):
         None, "another file in that schema, of which nothing trains: its problems are completed and scored instead"
     )
     train_val_split: float = setting(0.8, "share of the problems that train; the rest is held out", gt=0, lt=1)
-    max_samples: int | None = setting(None, "use only this many problems, for a quick trial; null: all", ge=2)
+    max_samples: int | None = setting(None, "use only this many problems of a file, for a quick trial; null: all", ge=2)
     max_length: int = setting(
         1024, "longest training sequence, virtual tokens included; longer ones lose the solution's end", "tokens", ge=16
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.contract.config import DEMO_PACKAGE, Config, ModelSettings
+from core.contract.plan import trainable_parameters
 
 LONGEST_PROBLEM = 581
 """Tokens of HumanEval's longest prompt with its solution, by SmolLM2's tokenizer; others differ by a few percent."""
@@ -31,6 +32,8 @@ ROW_TOKENS = 384
 HEAP_SHARE = 2.3
 """What the C library's heap grows to on a CPU, as a multiple of what the largest rows under way need: it keeps blocks
 of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time."""
+AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
+"""Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
 CUDA_BYTES = 500_000_000
 """What a CUDA context and its kernels take of a GPU, about."""
 
@@ -116,7 +119,7 @@ class MemoryEstimate:
     activations: int
     scores: int
     soft_prompt: int
-    """P in float32, its gradient and AdamW's two averages."""
+    """What learns, in float32, its gradient and the optimizer's averages; P as passes take it, where that is apart."""
     libraries: int
     completing: int
     weight_bytes: int
@@ -152,12 +155,20 @@ def estimate_memory(
         weights=shape.parameters * weight * (1 if device == "cuda" else 2),
         activations=int(tokens * kept * (1 if device == "cuda" else HEAP_SHARE)),
         scores=supervised * scores,
-        soft_prompt=4 * 4 * virtual * shape.hidden,
+        soft_prompt=soft_prompt_bytes(config, shape.hidden),
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,
         completing=config.inference.batch_size * finished * shape.cached_values * arithmetic,
         weight_bytes=weight,
         tokens=tokens,
     )
+
+
+def soft_prompt_bytes(config: Config, width: int) -> int:
+    """Bytes of what learns while it does, for embeddings of `width`."""
+    learned = trainable_parameters(config.soft_prompts, width)
+    rows = config.soft_prompts.num_virtual_tokens * width
+    apart = 0 if config.soft_prompts.reparameterisation == "none" else 2 * rows
+    return 4 * ((2 + AVERAGES[config.training.optimizer]) * learned + apart)
 
 
 def activation_bytes(shape: ModelShape, arithmetic: int) -> int:

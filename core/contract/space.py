@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.contract.config import Config
 from core.contract.errors import UsageError
-from core.contract.estimate import gigabytes, model_shape
+from core.contract.estimate import gigabytes, model_shape, soft_prompt_bytes
 from core.contract.plan import plan_training, split_sizes
 
 WIDTH = 1024
@@ -31,10 +31,13 @@ def bytes_written(config: Config) -> int:
     shape = model_shape(config.model)
     width = config.soft_prompts.embedding_dim or (shape.hidden if shape else WIDTH)
     prompt = 4 * config.soft_prompts.num_virtual_tokens * width
-    problems, data = _problems(config)
+    problems, data = _problems(config.dataset.path, config.dataset.max_samples)
     plan = plan_training(config, *split_sizes(max(problems, 2), config.dataset.train_val_split))
     epochs = 0 if config.evaluation.save_best_only else config.training.num_epochs
-    checkpoints = 2 * (epochs + 1) * (prompt + CHECKPOINT_BYTES) + 3 * (3 * prompt + CHECKPOINT_BYTES)
+    last = soft_prompt_bytes(config, width)  # a little less: gradients are not written
+    checkpoints = 2 * (epochs + 1) * (prompt + CHECKPOINT_BYTES) + 3 * (last + CHECKPOINT_BYTES)
+    if config.dataset.evaluation_path:
+        problems, data = _problems(config.dataset.evaluation_path, config.dataset.max_samples)
     samples = problems * config.inference.num_samples if config.evaluation.score_after_training else 0
     completions = COPIES_OF_COMPLETIONS * samples * (config.inference.max_new_tokens * TOKEN_BYTES + EVENT_BYTES)
     return checkpoints + plan.total_steps * EVENT_BYTES + completions + data + SPARE
@@ -54,13 +57,12 @@ def check_space(config: Config, places: dict[str, Path]) -> None:
             )
 
 
-def _problems(config: Config) -> tuple[int, int]:
-    """(the most problems there can be, bytes of the copy of them)."""
-    most = config.dataset.max_samples
-    if config.dataset.path is None:
+def _problems(path: str | None, most: int | None) -> tuple[int, int]:
+    """(the most problems that a file can have, or `most` of them, bytes of the copy of them)."""
+    if path is None:
         return min(HUMANEVAL_PROBLEMS, most or HUMANEVAL_PROBLEMS), HUMANEVAL_BYTES
     try:
-        data = os.stat(config.dataset.path).st_size
+        data = os.stat(path).st_size
     except OSError:
         return most or HUMANEVAL_PROBLEMS, HUMANEVAL_BYTES  # the engine will say what is wrong with it
     each = HUMANEVAL_BYTES // HUMANEVAL_PROBLEMS // 4

@@ -52,7 +52,7 @@ def check_task_ids(samples: Iterable[Mapping[str, Any]], known: Iterable[str], s
     if unknown:
         names = ", ".join(list(unknown)[:20]) + (f" and {len(unknown) - 20} more" if len(unknown) > 20 else "")
         raise DataError(f"{source}: unknown task ids: {names}",
-                        "set dataset.path to the problems that this file completes")
+                        "set dataset.path (or dataset.evaluation_path) to the problems that this file completes")
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:

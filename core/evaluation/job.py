@@ -14,7 +14,7 @@ from core.contract.control import ControlInbox, StopRequested
 from core.contract.events import EvaluationCompleted, Event, RunFinished, RunStopped
 from core.contract.files import FORMAT_VERSION, write_whole
 from core.contract.record import Split
-from core.data.humaneval import load_problems
+from core.data.dataset import problems_of_rows
 from core.evaluation.completions import read_completions, read_good_lines
 from core.evaluation.scoring import score
 from core.failure import failure
@@ -37,7 +37,7 @@ def evaluate(
     try:
         rows, notices = read_good_lines(completions) if skip_bad_lines else (read_completions(completions), [])
         yield from notices
-        problems = load_problems(config.dataset.path).by_id()
+        problems = problems_of_rows(rows, config.dataset)
         evaluation = yield from with_summary(score(
             rows, problems, split_of_rows(rows), config.evaluation,
             results_path=results or completions.with_name(f"{completions.stem}_results.jsonl"),

@@ -38,9 +38,13 @@ class Report:
         """The one object that a script gets; {} when the evaluation did not end."""
         if self.completed is None:
             return {}
-        fields = self.completed.model_dump(by_alias=True)
-        kept = {key: fields[key] for key in ("isolation", "all", "train", "heldout", "results_path")}
-        return {**kept, "verdicts": self.verdicts}
+        done = self.completed
+        scores = {"all": done.overall, "train": done.train, "heldout": done.heldout}
+        return {
+            "isolation": done.isolation, **{kind: score.counts() for kind, score in scores.items()},
+            "intervals": {kind: score.intervals for kind, score in scores.items()},
+            "results_path": done.results_path, "verdicts": self.verdicts,
+        }
 
     def lines(self) -> list[str]:
         """How often each verdict was given, and again what the scores must not be read without."""

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 
 def prompt_losses(
-    model: PreTrainedModel, prompts: torch.Tensor, batch: MicroBatch, section: Section = untimed
+    model: PreTrainedModel, prompts: torch.Tensor, batch: MicroBatch, section: Section = untimed,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Weighted cross-entropy in nats of the supervised tokens behind each of `prompts` [K, V, H]: [K], float32.
+
+    With label smoothing that is still its value, but its gradient is that of the smoothed loss, in which every token
+    of the vocabulary has an equal part of `label_smoothing` of each target (Szegedy et al. 2016, arXiv 1512.00567,
+    section 7).
 
     Hidden states are gathered before the output head, so logits are [N, vocabulary] for N supervised tokens only.
     Rows are padded on the right and attention is causal, so no mask is needed, and positions count from 0.
@@ -33,7 +38,11 @@ def prompt_losses(
         with head_at(model, (batch.rows, places)), _timed(model.get_output_embeddings(), section):
             logits = model(inputs_embeds=embedded, use_cache=False).logits.squeeze(0)
     with section("head"):
-        losses = cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights
+        scores = logits.float()
+        losses = cross_entropy(scores, batch.targets, reduction="none", label_smoothing=label_smoothing)
+        if label_smoothing:
+            losses = losses - losses.detach() + cross_entropy(scores.detach(), batch.targets, reduction="none")
+        losses = losses * batch.weights
         if len(prompts) == 1:
             return losses.sum(0, keepdim=True)
         return losses.new_zeros(len(prompts)).index_add(0, batch.prompts[batch.rows], losses)

@@ -19,6 +19,7 @@ from core.model.loading import Precision
 from core.model.soft_prompt import SoftPrompt
 from core.training.checkpoints import CheckpointWriter
 from core.training.loss import perplexity
+from core.training.optimizer import build_optimizer
 from core.training.schedule import learning_rate_factor
 from core.training.standing import Standing
 
@@ -42,23 +43,27 @@ class Member:
         self.soft_prompt, self.train, self.heldout = soft_prompt, train, heldout
         self.config, self.plan, self.checkpoints, self.number = config, plan, checkpoints, number
         self.standing = Standing()
-        self.optimizer = torch.optim.AdamW(
-            soft_prompt.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay,
-            fused=precision.device.type == "cuda",
-        )
+        self.optimizer = build_optimizer(soft_prompt.trained, config.training, precision.device)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scaled)
         self.scaler.scale(torch.zeros((), device=precision.device))  # it makes its state at the first call of this
         self.failure: SofttuneError | None = None
         """Why it was given up."""
+        self.pruned = False
+        """Whether somebody found that it is not worth more steps; it may be set between two of them."""
         self._epoch_began = time.perf_counter()
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers learn."""
+        return sum(parameter.numel() for parameter in self.soft_prompt.trained)
 
     # What comes next
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to train: all epochs are over, or patience is, or it was given up."""
-        epochs = self.config.training.num_epochs
-        return self.standing.epoch > epochs or self.is_out_of_patience or self.failure is not None
+        """Whether nothing is left to train: all epochs are over, or patience is, or it was pruned or given up."""
+        ended = self.standing.epoch > self.config.training.num_epochs
+        return ended or self.is_out_of_patience or self.pruned or self.failure is not None
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -87,19 +92,23 @@ class Member:
     # One step
 
     def update(self, loss: float) -> tuple[float, float]:
-        """Clip and apply the gradient; returns (learning rate, gradient norm before clipping).
+        """Clip and apply the gradient; returns (learning rate, norm of the whole gradient before clipping).
 
         A step whose loss or gradient is not finite changes neither the prompt nor the optimizer.
         """
-        settings = self.config.training
+        settings, plan = self.config.training, self.plan
         step = self.standing.step + 1
-        rate = settings.learning_rate * learning_rate_factor(step, self.plan.total_steps, self.plan.warmup_steps)
+        rate = settings.learning_rate * learning_rate_factor(
+            step, plan.total_steps, plan.warmup_steps, settings.schedule
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.soft_prompt.pull_back()
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.soft_prompt.parameters(), settings.max_grad_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.soft_prompt.trained, settings.max_grad_norm).item()
         if math.isfinite(loss) and math.isfinite(norm):
             self.scaler.step(self.optimizer)
+            self.soft_prompt.renew()
         self.scaler.update()  # lowers its scale where the gradient is not finite
         return rate, norm
 
@@ -181,7 +190,7 @@ class Member:
         if self.failure:
             yield Notice(what=self.failure.what, remedy=self.failure.remedy, setting="training.learning_rate",
                          member=self.number)
-        elif standing.epoch <= self.config.training.num_epochs:
+        elif standing.epoch <= self.config.training.num_epochs and not self.pruned:
             best = "any" if standing.best_loss is None else f"{standing.best_loss:.4f} of epoch {standing.best_epoch}"
             count = standing.validations_without_best
             yield Notice(
@@ -197,8 +206,13 @@ class Member:
         return self._signed(self.checkpoints.save_last(self.soft_prompt, self.standing, self.state()))
 
     def state(self) -> dict[str, Any]:
-        """Optimizer, scaler, standing and the state of torch's random numbers, as plain data and tensors."""
+        """Optimizer, scaler, standing and the state of torch's random numbers, as plain data and tensors.
+
+        With them what the rows are trained through, where they are.
+        """
+        beside = self.soft_prompt.beside_weight()
         return {
+            **({"reparameterisation": beside} if beside else {}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "standing": asdict(self.standing),
@@ -209,8 +223,9 @@ class Member:
         """Go on from what `state` returned; the order of the data comes from seed and epoch.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not that.
+            KeyError, TypeError, ValueError, RuntimeError: it is not that.
         """
+        self.soft_prompt.take_beside_weight(state.get("reparameterisation", {}))
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.standing = Standing(**state["standing"])

@@ -37,7 +37,10 @@ class Passes(Protocol):
     section: Section
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        """The losses of K soft prompts [V, H]; adds their gradients to each one's `grad`."""
+        """The losses of K soft prompts [V, H]; the `grad` of each becomes its gradient.
+
+        Label smoothing, where the passes have any, is in the gradients and not in the losses.
+        """
 
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """The losses alone."""
@@ -51,10 +54,12 @@ class MicroBatchPasses:
 
     Args:
         batch_size: rows at a time for each soft prompt.
+        label_smoothing: share of each target that is spread over the vocabulary, in gradients.
     """
 
-    def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
+    def __init__(self, loaded: LoadedModel, batch_size: int, label_smoothing: float = 0.0) -> None:
         self.section: Section = untimed
+        self._label_smoothing = label_smoothing
         self._model, self._precision, self._pad = loaded.model, loaded.precision, pad_token(loaded.tokenizer)
         self._asked, self._most = batch_size, sys.maxsize
         device = loaded.precision.device
@@ -70,7 +75,9 @@ class MicroBatchPasses:
 
         def with_gradient(batch: MicroBatch) -> torch.Tensor:
             with self._precision.autocasting():
-                losses = prompt_losses(self._model, torch.stack([*prompts]), batch, self.section)
+                losses = prompt_losses(
+                    self._model, torch.stack([*prompts]), batch, self.section, self._label_smoothing
+                )
             with self.section("backward"):
                 losses.sum().backward()
             return losses.detach()

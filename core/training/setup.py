@@ -16,7 +16,7 @@ from core.data.batches import encode_problems
 from core.data.dataset import Dataset
 from core.model.checkpoint import Checkpoint
 from core.model.loading import LoadedModel
-from core.model.soft_prompt import SoftPrompt, initial_rows
+from core.model.soft_prompt import ResidualPrompt, SoftPrompt, initial_rows
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
 from core.training.member import Member
@@ -30,7 +30,8 @@ def build_trainer(
 ) -> Trainer:
     """A trainer of one soft prompt; see `build_member`."""
     member = build_member(config, loaded, dataset, folder, last)
-    return Trainer([member], choose_passes(loaded, config.training.batch_size), loaded.precision.device, control)
+    passes = choose_passes(loaded, config.training.batch_size, config.training.label_smoothing)
+    return Trainer([member], passes, loaded.precision.device, control)
 
 
 def build_member(
@@ -49,9 +50,10 @@ def build_member(
     """
     torch.manual_seed(config.dataset.seed)
     if last is None:
+        settings = config.soft_prompts
         rows = initial_rows(
-            loaded.model, loaded.tokenizer, config.soft_prompts.num_virtual_tokens,
-            from_vocab=config.soft_prompts.init_from_vocab, seed=config.dataset.seed,
+            loaded.model, loaded.tokenizer, settings.num_virtual_tokens, from_vocab=settings.init_from_vocab,
+            seed=config.dataset.seed, text=settings.init_text,
         )
     else:
         try:
@@ -59,7 +61,9 @@ def build_member(
         except CheckpointError as error:
             raise CheckpointError(error.what, "restore the model that the run began with, or start a new run") from None
         rows = last.soft_prompt
-    soft_prompt = SoftPrompt(rows).to(loaded.precision.device)
+    residual = config.soft_prompts.reparameterisation == "residual"
+    soft_prompt = ResidualPrompt(rows, config.dataset.seed) if residual else SoftPrompt(rows)
+    soft_prompt.to(loaded.precision.device)
     examples = {e.task_id: e for e in encode_problems(loaded.tokenizer, dataset.selected, config) if e.target}
     sides = [[examples[i] for i in ids if i in examples] for ids in (dataset.split.train, dataset.split.heldout)]
     if not all(sides):
@@ -77,9 +81,13 @@ def build_member(
     return member
 
 
-def choose_passes(loaded: LoadedModel, batch_size: int) -> Passes:
-    """The fastest passes that this machine and model allow, with `batch_size` rows at a time for each soft prompt."""
-    return row_passes(loaded, batch_size) or MicroBatchPasses(loaded, batch_size)
+def choose_passes(loaded: LoadedModel, batch_size: int, label_smoothing: float = 0.0) -> Passes:
+    """The fastest passes that this machine and model allow, with `batch_size` rows at a time for each soft prompt.
+
+    All members of a population have the label smoothing of its passes.
+    """
+    rows = row_passes(loaded, batch_size, label_smoothing)
+    return rows or MicroBatchPasses(loaded, batch_size, label_smoothing)
 
 
 def announce(config: Config, dataset: Dataset, member: Member) -> Iterator[Event]:
@@ -89,13 +97,14 @@ def announce(config: Config, dataset: Dataset, member: Member) -> Iterator[Event
         train_problems=plan.train_problems, heldout_problems=plan.heldout_problems,
         effective_batch=plan.effective_batch, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps,
         num_epochs=config.training.num_epochs, learning_rate=config.training.learning_rate,
-        warmup_steps=plan.warmup_steps,
+        warmup_steps=plan.warmup_steps, schedule=config.training.schedule, optimizer=config.training.optimizer,
     )
     for setting, what, remedy in plan.notices:
         yield Notice(setting=setting, what=what, remedy=remedy)
     if config.hardware.num_workers:
         yield Notice(level="info", setting="hardware.num_workers", remedy="set it to 0",
                      what="batches are tokenized once and stay in memory; no worker process is started")
+    yield from dataset.overlap()
     used = {example.task_id: example for example in (*member.train, *member.heldout)}
     cut = [task for task, example in used.items() if example.cut]
     dropped = [problem.task_id for problem in dataset.selected if problem.task_id not in used]

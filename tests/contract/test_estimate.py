@@ -129,6 +129,14 @@ def test_which_way_a_setting_moves_the_estimate(change: str, part: str, grows: b
     assert (getattr(after, part) > getattr(before, part)) == grows
 
 
+@pytest.mark.parametrize(("changes", "numbers"), [
+    ((), 4 * 17_920), (("training.optimizer=sgd",), 3 * 17_920), (("training.optimizer=adafactor",), 2 * 17_920),
+    (("soft_prompts.reparameterisation=residual",), 4 * 250_112 + 2 * 17_920),
+])
+def test_what_learns_has_its_gradient_and_the_optimizers_averages(changes: tuple[str, ...], numbers: int) -> None:
+    assert estimate_memory(config(*changes), SHAPE, "cuda", 131).soft_prompt == 4 * numbers
+
+
 def test_the_device_follows_the_setting_and_the_machine() -> None:
     assert [chosen_device(config(f"hardware.device={asked}"), gpu) for asked, gpu in
             (("auto", True), ("auto", False), ("cpu", True), ("cuda", True))] == ["cuda", "cpu", "cpu", "cuda"]

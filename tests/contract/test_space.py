@@ -20,7 +20,7 @@ def written(*overrides: str) -> int:
 
 @pytest.mark.parametrize("more", [
     "training.num_epochs=100", "soft_prompts.num_virtual_tokens=500", "inference.max_new_tokens=2048",
-    "inference.max_new_tokens=30000",
+    "inference.max_new_tokens=30000", "soft_prompts.reparameterisation=residual",
 ])
 def test_what_takes_more(more: str) -> None:
     assert written(more) > 1.2 * written()
@@ -35,6 +35,7 @@ def test_what_takes_less(less: str) -> None:
 def test_another_dataset_counts_by_its_size(tmp_path: Path) -> None:
     (tmp_path / "big.jsonl").write_bytes(b"x" * 10**7)
     assert written(f"dataset.path={tmp_path}/big.jsonl") > 10**7 + written()
+    assert written(f"dataset.evaluation_path={tmp_path}/big.jsonl") > 10**7 + written()
     assert written(f"dataset.path={tmp_path}/none.jsonl") > 0
 
 

@@ -52,7 +52,9 @@ def test_what_is_wrong_is_named(content: dict[str, Any], words: str) -> None:
         parse_sweep(content, Config())
 
 
-@pytest.mark.parametrize("text, words", [("a: [", "cannot be read"), ("- 1", "no settings of a sweep"), (None, "no file")])
+@pytest.mark.parametrize("text, words", [
+    ("a: [", "cannot be read"), ("- 1", "no settings of a sweep"), (None, "no file"),
+])
 def test_files_that_are_no_sweep(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "sweep.yml"
     if text is not None:

@@ -2,11 +2,14 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from core.contract.events import StepCompleted, ValidationCompleted
 from core.data.batches import Row, rows_of
@@ -156,6 +159,47 @@ def test_the_schedule_warms_up_then_falls_linearly() -> None:
     falls = [a - b for a, b in itertools.pairwise(factors[8:])]
     assert max(falls) == pytest.approx(min(falls))
     assert learning_rate_factor(1, 1, 0) == 1.0
+
+
+def test_the_other_schedules_warm_up_alike_and_fall_by_a_cosine_or_not_at_all() -> None:
+    linear, cosine, constant = (
+        [learning_rate_factor(step, 90, 9, schedule) for step in range(1, 91)]
+        for schedule in ("linear", "cosine", "constant")
+    )
+    assert linear[:9] == cosine[:9] == constant[:9] and set(constant[8:]) == {1.0}
+    assert cosine[8:] == pytest.approx([0.5 * (1 + math.cos(math.pi * done / 82)) for done in range(82)])
+    assert 0 < cosine[-1] < linear[-1]
+
+
+@BOTH
+def test_label_smoothing_is_in_the_gradient_alone(way: Any, loaded: LoadedModel, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    model, prompt, examples = loaded.model, trainer.members[0].soft_prompt.weight, trainer.members[0].train[:4]
+    total, tokens = torch.zeros(()), 0
+    for example in examples:  # one row at a time, by torch's own definition
+        ids = torch.tensor([*example.context, *example.target])
+        logits = model(inputs_embeds=torch.cat([prompt, model.get_input_embeddings()(ids)])[None]).logits[0]
+        first = len(prompt) + len(example.context) - 1
+        total = total + cross_entropy(
+            logits[first : first + len(example.target)], torch.tensor(example.target), reduction="sum",
+            label_smoothing=0.3,
+        )
+        tokens += len(example.target)
+    (expected,) = torch.autograd.grad(total / tokens, prompt)
+    rows = rows_of(examples)
+    plain, of_plain = gradient(way(loaded, 4), [prompt], rows)
+    losses, found = gradient(way(loaded, 4, 0.3), [prompt], rows)
+    assert (found - expected).abs().max() < 1e-6 < (found - of_plain).abs().max()
+    assert losses.item() == pytest.approx(plain.item(), rel=1e-6) != total.item() / tokens
+    assert result_of(way(loaded, 4, 0.3).loss([prompt], rows)).item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_a_run_has_the_label_smoothing_of_its_settings(make_trainer: MakeTrainer) -> None:
+    plain, smoothed = (
+        next(e for e in make_trainer(f"training.label_smoothing={share}").fit() if isinstance(e, StepCompleted))
+        for share in (0.0, 0.3)
+    )
+    assert smoothed.loss == plain.loss and smoothed.grad_norm != pytest.approx(plain.grad_norm, rel=1e-3)
 
 
 def test_perplexity_is_exp_of_the_loss() -> None:

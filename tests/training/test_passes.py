@@ -64,7 +64,7 @@ def test_without_memory_a_step_begins_again_in_smaller_pieces(
     gradients = [prompt.grad for prompt in prompts]
     real = module.prompt_losses
 
-    def short_of_memory(model: object, stacked: torch.Tensor, batch: MicroBatch, section: object) -> torch.Tensor:
+    def short_of_memory(model: object, stacked: torch.Tensor, batch: MicroBatch, *more: object) -> torch.Tensor:
         if len(batch.after) > 2 and len(sizes) > 1:
             raise torch.OutOfMemoryError("no room")
         return real(model, stacked, batch)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from core.data.batches import encode_problems
 from core.data.humaneval import load_problems
 from core.model.checkpoint import load_checkpoint
 from core.model.loading import LoadedModel
-from core.model.soft_prompt import SoftPrompt
+from core.model.soft_prompt import ResidualPrompt, SoftPrompt
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
 from core.training.member import Member
@@ -33,9 +33,12 @@ DIFFERENCES = [
     ["training.learning_rate=0.2", "dataset.seed=7", "training.max_grad_norm=0.01"],
     ["training.gradient_accumulation_steps=1", "training.warmup_steps=3", "training.weight_decay=0.5"],
     ["training.num_epochs=5", "evaluation.early_stopping_patience=1", "training.learning_rate=0.9"],
+    ["soft_prompts.reparameterisation=residual", "training.optimizer=sgd", "training.schedule=cosine"],
+    ["soft_prompts.reparameterisation=residual", "training.schedule=constant", "training.learning_rate=0.01"],
+    ["training.optimizer=adafactor", "training.learning_rate=0.3", "training.gradient_accumulation_steps=1"],
 ]
-"""Of four members: their steps per epoch, epochs and ends differ, too."""
-COUNTS = [19, 12, 19, 8]
+"""Of seven members: their steps per epoch, epochs and ends differ, too."""
+COUNTS = [19, 12, 19, 8, 6, 6, 6]
 
 
 def member_of(number: int, loaded: LoadedModel, *more: str) -> Member:
@@ -47,7 +50,9 @@ def member_of(number: int, loaded: LoadedModel, *more: str) -> Member:
     folder = create_run(config, f"member{number}")
     writer = CheckpointWriter(folder, config, Split(train=[e.task_id for e in train], heldout=[]))
     plan = plan_training(config, len(train), len(heldout))
-    return Member(SoftPrompt(rows), train, heldout, config, plan, writer, loaded.precision, number)
+    residual = config.soft_prompts.reparameterisation == "residual"
+    prompt = ResidualPrompt(rows, number) if residual else SoftPrompt(rows)
+    return Member(prompt, train, heldout, config, plan, writer, loaded.precision, number)
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +69,25 @@ def curve(events: list[Event], number: int) -> list[tuple[str, int, float]]:
 def test_each_member_learns_what_it_would_learn_alone(
     kind: type[RowPasses] | type[MicroBatchPasses], loaded: LoadedModel
 ) -> None:
-    passes: Passes = kind(loaded, 4)
-    members = [member_of(number, loaded) for number in range(4)]
+    together, members = learn_alike(kind(loaded, 4), loaded, range(4))
+    ends = [event.member for event in together if isinstance(event, Notice)]
+    assert ends == [3] and members[3].standing.epoch < 6, "one of them is meant to stop early"
+    assert {e.member for e in together if isinstance(e, CheckpointSaved)} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", [RowPasses, MicroBatchPasses])
+def test_so_it_does_with_an_optimizer_a_schedule_and_a_network_of_its_own(
+    kind: type[RowPasses] | type[MicroBatchPasses], loaded: LoadedModel
+) -> None:
+    learn_alike(kind(loaded, 4, 0.1), loaded, range(4, 7))
+
+
+def learn_alike(passes: Passes, loaded: LoadedModel, numbers: Iterable[int]) -> tuple[list[Event], list[Member]]:
+    """Train members together, and see that each comes out as it does alone."""
+    members = [member_of(number, loaded) for number in numbers]
     together = list(Trainer(members, passes, loaded.precision.device, ControlInbox()).fit())
-    for number, member in enumerate(members):
+    for member in members:
+        number = member.number
         alone = member_of(number, loaded)
         expected = curve(list(Trainer([alone], passes, loaded.precision.device, ControlInbox()).fit()), number)
         found = curve(together, number)
@@ -77,9 +97,7 @@ def test_each_member_learns_what_it_would_learn_alone(
         kept = load_checkpoint(member.checkpoints.folder.checkpoints / "best.pt").soft_prompt
         kept_alone = load_checkpoint(alone.checkpoints.folder.checkpoints / "best.pt").soft_prompt
         assert (kept - kept_alone).abs().max() <= 1e-4
-    ends = [event.member for event in together if isinstance(event, Notice)]
-    assert ends == [3] and members[3].standing.epoch < 6, "one of them is meant to stop early"
-    assert {e.member for e in together if isinstance(e, CheckpointSaved)} == {0, 1, 2, 3}
+    return together, members
 
 
 def test_a_stopped_population_goes_on_to_the_same_bits(loaded: LoadedModel) -> None:

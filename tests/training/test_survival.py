@@ -92,6 +92,42 @@ def test_last_is_written_every_n_steps_and_goes_on_to_the_same_bits(make_trainer
         assert all(torch.equal(ours[key], theirs[key]) for key in ("step", "exp_avg", "exp_avg_sq"))
 
 
+CHOICES = [
+    ["training.optimizer=sgd", "training.schedule=cosine"],
+    ["training.optimizer=adafactor", "training.schedule=constant", "training.learning_rate=0.3"],
+    ["training.label_smoothing=0.1", "soft_prompts.init_text=def"],
+    ["soft_prompts.reparameterisation=residual"],
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice[0].partition("=")[2])
+def test_every_way_to_learn_goes_on_to_the_same_bits(choice: list[str], make_trainer: MakeTrainer) -> None:
+    trainer, kept = make_trainer(*NINE_STEPS, *choice, "training.save_every_n_steps=6"), None
+    events = []
+    for event in trainer.fit():
+        events.append(event)
+        if isinstance(event, CheckpointSaved) and event.step == 6:
+            kept = load_checkpoint(Path(event.path))
+    assert kept is not None
+    again = make_trainer(folder=folder_of(trainer), last=kept)
+    more = list(again.fit())
+    steps = [event.step for event in more if isinstance(event, StepCompleted)]
+    assert steps == [7, 8, 9, 10] and curve(more).items() <= curve(events).items()
+    ours, theirs = (one.members[0].soft_prompt.state_dict() for one in (again, trainer))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_last_without_its_network_is_told(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("training.num_epochs=1", "soft_prompts.reparameterisation=residual")
+    list(trainer.fit())
+    folder = folder_of(trainer)
+    content = torch.load(folder.checkpoints / "last.pt", weights_only=True)
+    del content["training"]["reparameterisation"]["rows"]
+    torch.save(content, folder.checkpoints / "last.pt")
+    with pytest.raises(CheckpointError, match=r"the state of training in .*last\.pt cannot be used"):
+        make_trainer(folder=folder, last=load_last(folder)[0])
+
+
 def test_the_state_of_random_numbers_comes_back(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("training.num_epochs=1")
     list(trainer.fit())

@@ -30,14 +30,14 @@ TOLERANCE = 1e-3
 """Largest difference of the trial's gradient from autograd's, as a share of its largest number: rounding is 1e-5."""
 
 
-def row_passes(loaded: LoadedModel, workers: int) -> RowPasses | None:
+def row_passes(loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> RowPasses | None:
     """Passes row by row, where the machine and the model allow and a trial gives what autograd gives; else None."""
     precision = loaded.precision
     plain = precision.device.type == "cpu" and precision.weights == torch.float32 and precision.autocast is None
     if not (plain and onednn.available() and has_known_parts(loaded.model)):
         return None
-    passes = RowPasses(loaded, workers)
-    return passes if agrees(passes, loaded) else None
+    passes = RowPasses(loaded, workers, label_smoothing)
+    return passes if agrees(passes, loaded, label_smoothing) else None
 
 
 def has_known_parts(model: PreTrainedModel) -> bool:
@@ -60,12 +60,12 @@ def has_known_parts(model: PreTrainedModel) -> bool:
     )
 
 
-def agrees(passes: Passes, loaded: LoadedModel) -> bool:
+def agrees(passes: Passes, loaded: LoadedModel, label_smoothing: float = 0.0) -> bool:
     """Whether losses and gradient of a short sequence behind two virtual tokens are those of autograd."""
     example = Example("trial", before=(), context=(1, 2, 3, 4, 5), target=(6, 7, 8))
     with torch.no_grad():
         rows = loaded.model.get_input_embeddings()(torch.tensor([9, 10])).clone()
-    found = [_run(way, rows, example) for way in (passes, MicroBatchPasses(loaded, 1))]
+    found = [_run(way, rows, example) for way in (passes, MicroBatchPasses(loaded, 1, label_smoothing))]
     return all(
         bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max())
         for ours, theirs in zip(*found, strict=True)

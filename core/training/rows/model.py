@@ -44,13 +44,13 @@ class Abandoned(Exception):
 class RowModel:
     """Passes of single sequences; several may be under way at the same time, in threads of their own."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, label_smoothing: float = 0.0) -> None:
         """Read a model whose parts are known, and copy its weights for the gradient where memory allows."""
         inner: Any = model.base_model
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))
         laid_out = size < free_bytes(torch.device("cpu")) // 2
-        self._abandoned = False
+        self._abandoned, self._label_smoothing = False, label_smoothing
         self._embedding: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
         with torch.inference_mode():
@@ -92,7 +92,10 @@ class RowModel:
 
     @torch.inference_mode()
     def gradient(self, prefix: Prefix, row: Row, section: Section) -> tuple[float, KeysValues]:
-        """That loss, and the gradient of the row's weight times it with regard to the prefix's keys and values."""
+        """That loss, and the gradient of the row's weight times it with regard to the prefix's keys and values.
+
+        The gradient is that of the loss with label smoothing, where there is any.
+        """
         with section("forward"):
             x, rotation = self._begin(prefix, row.example)
             traces: list[Trace] = []
@@ -103,7 +106,11 @@ class RowModel:
             normed, inverse = self._norm(x)
             (logits,), target = self._head(normed), _column(row.example)
             loss = cross_entropy(logits, target)
-            of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, -1)).mul_(row.weight)
+            smoothed = self._label_smoothing
+            of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, smoothed - 1))
+            if smoothed:
+                of_logits.sub_(smoothed / logits.shape[1])
+            of_logits.mul_(row.weight)
             of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse)
         with section("backward"):
             gradients = []

@@ -36,12 +36,13 @@ class RowPasses:
 
     Args:
         workers: rows under way at a time, as far as there are cores; each takes memory of its own.
+        label_smoothing: share of each target that is spread over the vocabulary, in gradients.
     """
 
-    def __init__(self, loaded: LoadedModel, workers: int) -> None:
+    def __init__(self, loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> None:
         share_one_heap()
         self.section: Section = untimed
-        self._model, self._workers = RowModel(loaded.model), workers
+        self._model, self._workers = RowModel(loaded.model, label_smoothing), workers
         self._shape = shape_of(loaded.model.config.to_dict())
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
