@@ -20,7 +20,7 @@ from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
-from core.contract.events import EvaluationCompleted, Event, Notice, RunFailed, RunStopped
+from core.contract.events import Event, Notice, RunFailed, RunStopped
 from core.contract.files import write_whole
 from core.contract.liveness import at_work, identity
 from core.contract.plan import check_folds
@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sweeping = _command(commands, "sweep", run_sweep, "try settings and rank them: Optuna chooses what to try")
     sweeping.add_argument("sweep", nargs="?", type=Path, metavar="SWEEP", help="a YAML file: what to vary, and how far")
+    sweeping.add_argument("--ray", metavar="ADDRESS", help="try them on a Ray cluster, one a GPU; auto: this machine's")
     _run_options(sweeping, "sweep", "sweep")
 
     infer = _command(commands, "infer", run_infer, "complete the problems with a checkpoint")
@@ -225,7 +226,10 @@ def run_sweep(options: argparse.Namespace) -> int:
         return _work(_run_folder(options, ""), options)
     if options.sweep is None:
         raise UsageError("sweep: which settings?", "name a YAML file: softtune sweep sweep.yml")
-    plan = read_sweep(options.sweep, _config(options))
+    config = _config(options)
+    plan = read_sweep(options.sweep, config)
+    if plan.folds:
+        check_folds(config, plan.folds)
     folder = _run_folder(options, "sweep")
     write_whole(folder.sweep_file, plan.model_dump_json(indent=1) + "\n")
     return _work(folder, options)
@@ -251,7 +255,9 @@ def _work(folder: RunFolder, options: argparse.Namespace) -> int:
                 if known.kind == "crossvalidation":
                     return module.crossvalidate(config, folder, known.folds, control)  # type: ignore[no-any-return]
                 if known.kind == "sweep":
-                    return module.sweep(config, read_sweep(folder.sweep_file, config), folder, control)  # type: ignore[no-any-return]
+                    plan = read_sweep(folder.sweep_file, config)
+                    ray = getattr(options, "ray", None)
+                    return module.sweep(config, plan, folder, control, ray=ray)  # type: ignore[no-any-return]
                 resume = options.resume is not None
                 return module.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
 
@@ -414,7 +420,7 @@ def run_matrix(options: argparse.Namespace) -> int:
         with reporter(err, err, as_json=False) as show:
 
             def tell(event: Event) -> None:
-                if not isinstance(event, EvaluationCompleted | RunStopped):  # a cell's, and training's steps
+                if not isinstance(event, RunStopped):  # its steps are training's
                     show(event)
 
             status = _drain(_with_torch("core.matrix", job, control), tell, control, signals)
@@ -433,7 +439,8 @@ def run_compare(options: argparse.Namespace) -> int:
     every = found.paired["all"]
     if options.json:
         sides = (found.a, found.b)
-        scores = [{kind: score.model_dump(by_alias=True) for kind, score in side.items()} for side in sides]
+        scores = [{kind: score.counts() for kind, score in side.items()}
+                  | {"intervals": {kind: score.intervals for kind, score in side.items()}} for side in sides]
         print(json.dumps({
             "a": {"path": str(options.a), **scores[0]}, "b": {"path": str(options.b), **scores[1]},
             "gained": every.gained, "lost": every.lost, "mixed": found.mixed, "only_in_one": found.only_in_one,

@@ -12,7 +12,6 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,39 +33,24 @@ from core.contract.events import (
     SweepCompleted,
     SweepPlanned,
     TrialCompleted,
-    TrialStarted,
-    ValidationCompleted,
 )
 from core.contract.files import LineFile
-from core.contract.runs import RunFolder, create_member
-from core.contract.sweep_plan import Range, SweepPlan, changed
+from core.contract.runs import RunFolder
+from core.contract.sweep_plan import Range, SweepPlan
 from core.evaluation.permission import refusal_to_run
 from core.failure import failure
-from core.folds import Fold, choose_epochs, finish, pooled_loss, score_folds, seats_of
 from core.jobs import load
 from core.model.loading import LoadedModel
-from core.population import MemberLogs, Seat, population_limit, populations, prepare, train_population
+from core.population import MemberLogs, population_limit
+from core.ray_trials import RayCluster, try_remotely
 from core.storage import until_written
+from core.trials import Trial, open_trial, try_trials
 
 JOURNAL = "optuna.jsonl"
 ROUNDS = 5
 """A sweep chooses its trials in at least this many rounds: what is chosen together knows nothing of each other."""
 UNTRIED = 4
 """Trials that end before any is compared with the others' median."""
-
-
-@dataclass
-class Trial:
-    """A point that is tried: its number, its settings, and the seats that train it, one a fold."""
-
-    number: int
-    parameters: dict[str, Any]
-    config: Config
-    seats: list[Seat] = field(repr=False)
-    began: float = field(default_factory=time.perf_counter)
-    losses: dict[int, dict[int, float]] = field(default_factory=dict)
-    """Held-out losses by epoch and seat."""
-    ended: bool = False
 
 
 class _HeldAlready:
@@ -138,8 +122,14 @@ class Search:
         return self._study.get_trials(deepcopy=False)[trial.number]
 
 
-def sweep(config: Config, plan: SweepPlan, folder: RunFolder, control: ControlInbox) -> Iterator[Event]:
-    """Try points of a sweep until it has as many as planned; one that was cut short goes on."""
+def sweep(
+    config: Config, plan: SweepPlan, folder: RunFolder, control: ControlInbox, *, ray: str | None = None
+) -> Iterator[Event]:
+    """Try points of a sweep until it has as many as planned; one that was cut short goes on.
+
+    Args:
+        ray: the address of a Ray cluster to try them on; None for this process.
+    """
     start = time.perf_counter()
     try:
         yield RunStarted(run_id=folder.run_id, model=config.model.name, pid=os.getpid())
@@ -149,19 +139,12 @@ def sweep(config: Config, plan: SweepPlan, folder: RunFolder, control: ControlIn
         yield SweepPlanned(objective=plan.objective, trials=search.trials, folds=plan.folds,
                            parameters=list(plan.space()))
         yield from search.known()
-        loaded = yield from load(config, control)
-        present = _model_key(config)
         with MemberLogs(control) as logs:
-            while True:
-                yield from heed(control)
-                together = config.hardware.max_population or _together(config, loaded, search.trials, plan.folds or 1)
-                trials = [_trial(config, plan, folder, *point) for point in search.next(together)]
-                if not trials:
-                    break
-                for key, alike in _by_model(trials).items():
-                    if key != present:
-                        loaded, present = (yield from load(alike[0].config, control)), key
-                    yield from _try(alike, search, loaded, logs, control)
+            if ray is None:
+                yield from _try_here(search, config, folder, logs, control)
+            else:
+                cluster = RayCluster(ray, config)
+                yield from try_remotely(search.next, search, config, folder, logs, cluster, control)
         ranked = rank(search.known(), plan.maximize)
         yield SweepCompleted(objective=plan.objective, trials=ranked)
         if not ranked or ranked[0].state != "complete":
@@ -177,6 +160,25 @@ def sweep(config: Config, plan: SweepPlan, folder: RunFolder, control: ControlIn
         failed = failure(error, f"the traceback is in {folder.engine_log}")
         again = f"softtune sweep --resume {folder.run_id} goes on"
         yield failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
+
+
+def _try_here(
+    search: Search, config: Config, folder: RunFolder, logs: MemberLogs, control: ControlInbox
+) -> Iterator[Event]:
+    """Try trials in this process, in rounds of as many as train together."""
+    plan = search.plan
+    loaded = yield from load(config, control)
+    present = _model_key(config)
+    while True:
+        yield from heed(control)
+        together = config.hardware.max_population or _together(config, loaded, search.trials, plan.folds or 1)
+        trials = [open_trial(config, plan, folder, *point) for point in search.next(together)]
+        if not trials:
+            return
+        for key, alike in _by_model(trials).items():
+            if key != present:
+                loaded, present = (yield from load(alike[0].config, control)), key
+            yield from try_trials(alike, search, loaded, logs, control)
 
 
 def rank(trials: Sequence[TrialCompleted], maximize: bool) -> list[TrialCompleted]:
@@ -196,17 +198,6 @@ def _together(config: Config, loaded: LoadedModel, trials: int, folds: int) -> i
     return max(1, min(population_limit(config, loaded) // folds, math.ceil(trials / ROUNDS)))
 
 
-def _trial(config: Config, plan: SweepPlan, folder: RunFolder, number: int, parameters: dict[str, Any]) -> Trial:
-    """A trial with its seats; their folders are made where they are not there yet."""
-    own = changed(config, plan.settings(parameters))
-    name = f"trial-{number:04d}"
-    if plan.folds:
-        seats = seats_of(own, folder, plan.folds, prefix=f"{name}-", first=number * plan.folds)
-    else:
-        seats = [Seat(number, create_member(folder, name, own), own)]
-    return Trial(number, parameters, own, seats)
-
-
 def _by_model(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     """Trials by the model that they need, as they need it loaded."""
     alike: dict[str, list[Trial]] = {}
@@ -217,96 +208,6 @@ def _by_model(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 def _model_key(config: Config) -> str:
     return config.model.model_dump_json() + config.hardware.model_dump_json()
-
-
-def _try(
-    trials: Sequence[Trial], search: Search, loaded: LoadedModel, logs: MemberLogs, control: ControlInbox
-) -> Iterator[Event]:
-    """Train trials, pruning what falls behind, and measure what is left."""
-    owner = {seat.number: trial for trial in trials for seat in trial.seats}
-    for trial in trials:
-        yield TrialStarted(number=trial.number, parameters=trial.parameters)
-        for seat in trial.seats:
-            yield from prepare(seat, control)
-    for together in populations([seat for trial in trials for seat in trial.seats], loaded):
-        try:
-            for event in train_population(together, loaded, logs, control):
-                yield event
-                if isinstance(event, ValidationCompleted) and event.epoch > 0:
-                    yield from _heard(owner[event.member], event, search)
-        except SofttuneError as error:  # no member of it can be trained
-            for seat in together:
-                yield from _end(owner[seat.number], search, state="failed", reason=error.what)
-        for seat in together:
-            if owner[seat.number].ended:
-                yield from logs.written(seat, RunStopped(step=seat.member.standing.step if seat.member else 0))
-    for trial in trials:
-        if not trial.ended:
-            yield from _measure(trial, search, loaded, logs, control)
-
-
-def _heard(trial: Trial, event: ValidationCompleted, search: Search) -> Iterator[Event]:
-    """Take in a held-out loss, and prune the trial where all its folds together are behind the others."""
-    losses = trial.losses.setdefault(event.epoch, {})
-    losses[event.member] = event.loss
-    if trial.ended or len(losses) < len(trial.seats) or not all(map(math.isfinite, losses.values())):
-        return
-    loss = pooled_loss([Fold(seat, event.epoch, losses[seat.number]) for seat in trial.seats])
-    if search.report(trial, event.epoch, loss) and event.epoch < trial.config.training.num_epochs:
-        for seat in trial.seats:
-            seat.trained.pruned = True
-        reason = f"after epoch {event.epoch} its held-out loss was above the median of the others"
-        yield from _end(trial, search, state="pruned", heldout_loss=loss, epoch=event.epoch, reason=reason)
-
-
-def _measure(
-    trial: Trial, search: Search, loaded: LoadedModel, logs: MemberLogs, control: ControlInbox
-) -> Iterator[Event]:
-    """The objective of a trial that has trained to its end."""
-    failures = [seat.trained.failure for seat in trial.seats if seat.trained.failure]
-    try:
-        if failures:
-            raise failures[0]
-        folds = _folds(trial)
-        loss, scores, epoch = pooled_loss(folds), None, folds[0].epoch if len(folds) == 1 else None
-        if search.plan.maximize:
-            dataset = trial.seats[0].prepared
-            target = trial.seats[0].folder.root.parent.parent / "evaluations" / f"trial-{trial.number:04d}"
-            scores = yield from score_folds(trial.config, loaded, folds, dataset.selected, target, logs, control)
-    except SofttuneError as error:
-        for seat in trial.seats:
-            yield from logs.written(seat, failure(error, ""))
-        yield from _end(trial, search, state="failed", reason=error.what)
-        return
-    score = scores.heldout if scores else None
-    value = loss if not search.plan.maximize else score.pass_at_1 if score else None
-    for fold in folds:
-        yield from logs.of(fold.seat, finish(fold))
-    yield from _end(trial, search, state="complete", value=value, heldout_loss=loss, epoch=epoch, score=score)
-
-
-def _folds(trial: Trial) -> list[Fold]:
-    """The folds of a trial with the epochs that are taken; without cross-validation the one split, at its best."""
-    if len(trial.seats) > 1:
-        return [Fold(seat, *taken) for seat, taken in zip(trial.seats, choose_epochs(trial.seats), strict=True)]
-    (seat,) = trial.seats
-    standing = seat.trained.standing
-    if standing.best_loss is None or standing.best_epoch is None:
-        raise SofttuneError("no validation gave a finite loss", "lower training.learning_rate")
-    return [Fold(seat, standing.best_epoch, standing.best_loss)]
-
-
-def _end(trial: Trial, search: Search, **found: Any) -> Iterator[Event]:
-    """Note what a trial came to, and tell."""
-    if trial.ended:
-        return
-    trial.ended = True
-    completed = TrialCompleted(
-        number=trial.number, parameters=trial.parameters, seconds=time.perf_counter() - trial.began,
-        config=str(trial.seats[0].folder.config_file), **found,
-    )
-    search.tell(completed)
-    yield completed
 
 
 def _distribution(values: Range | list[Any]) -> BaseDistribution:

@@ -13,7 +13,7 @@ import pytest
 
 from core.contract.events import EVENT_TYPES, parse_event
 from core.data.humaneval import load_problems
-from tests.headless import CORE, settings
+from tests.headless import CORE, done_forked, settings
 
 SECTIONS = ["data", "forward", "head", "backward", "optimizer", "validation", "writing", "tracing"]
 
@@ -23,6 +23,15 @@ def tiny_options(tiny_model_folder: Path) -> list[str]:
     return settings(tiny_model_folder)
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A folder in which `softtune` without a terminal has trained, and what it said on stdout and stderr."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = softtune(*settings(tiny_model_folder), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, done.stderr
+
+
 def softtune(*arguments: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         [*CORE, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **more
@@ -30,7 +39,7 @@ def softtune(*arguments: str, cwd: Path, **more: object) -> subprocess.Completed
 
 
 def test_json_gives_event_lines_and_nothing_else(tiny_options: list[str], tmp_path: Path) -> None:
-    done = softtune("train", "--json", "--name", "j", *tiny_options, cwd=tmp_path)
+    done = done_forked("train", "--json", "--name", "j", *tiny_options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     events = [parse_event(line) for line in done.stdout.splitlines()]
     assert all(event is not None and event.type in EVENT_TYPES for event in events)
@@ -43,7 +52,7 @@ def test_json_gives_event_lines_and_nothing_else(tiny_options: list[str], tmp_pa
 
 def test_a_profiled_run_shows_where_the_time_went(tiny_options: list[str], tmp_path: Path) -> None:
     unscored = ["--set", "evaluation.score_after_training=false"]
-    done = softtune("train", "--profile", *tiny_options, *unscored, cwd=tmp_path)
+    done = done_forked("train", "--profile", *tiny_options, *unscored, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.startswith("where "))
@@ -54,14 +63,15 @@ def test_a_profiled_run_shows_where_the_time_went(tiny_options: list[str], tmp_p
     assert (tmp_path / trace).read_bytes()[:2] == b"\x1f\x8b"
 
 
-def test_without_a_terminal_it_trains_and_ends_with_the_table(tiny_options: list[str], tmp_path: Path) -> None:
-    done = softtune(*tiny_options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    table = [line.split() for line in done.stdout.splitlines()[-4:]]
-    assert table[0] == ["problems", "Total", "Passed", "Failed", "pass@1"]
-    assert [row[:2] for row in table[1:]] == [["all", "10"], ["train", "8"], ["held-out", "2"]]
-    assert "✓ New best checkpoint saved to soft_prompts/best_soft_prompts.pt" in done.stdout
-    assert "an effective batch of 16 is larger" in done.stderr  # notices are no data
+def test_without_a_terminal_it_trains_and_ends_with_the_table(trained: tuple[Path, str, str]) -> None:
+    _, out, err = trained
+    table = [line.split() for line in out.splitlines()[-8:]]
+    assert table[0] == ["problems", "Total", "Passed", "Failed", "pass@1", "95", "%", "interval"]
+    assert [row[:2] for row in table[1:7:2]] == [["all", "10"], ["train", "8"], ["held-out", "2"]]
+    assert [row[:3] for row in table[2:7:2]] == [["model", "alone", count] for count in ("10", "8", "2")]
+    assert table[7][:2] == ["2", "held-out:"]  # the verdict
+    assert "✓ New best checkpoint saved to soft_prompts/best_soft_prompts.pt" in out
+    assert "an effective batch of 16 is larger" in err  # notices are no data
 
 
 def test_a_bad_configuration_starts_nothing(tmp_path: Path) -> None:
@@ -87,7 +97,7 @@ def test_a_wrong_command_is_status_2_and_writes_nothing(arguments: list[str], tm
 def test_what_failed_is_status_1_on_stderr(tmp_path: Path) -> None:
     for arguments in (["infer", "none.pt"], ["evaluate", "--input", "none.jsonl"],
                       ["evaluate", "--input", "none.jsonl", "--json"]):
-        done = softtune(*arguments, cwd=tmp_path)
+        done = done_forked(*arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, ""), arguments
         assert "there is no" in done.stderr
 
@@ -255,18 +265,18 @@ def test_compare_says_what_it_cannot_compare(tmp_path: Path) -> None:
     (tmp_path / "o.jsonl").write_text('{"task_id": "y/0", "completion": "", "passed": true}\n')
     for other, words in (("c.jsonl", "no results"), ("o.jsonl", "no problem in common"), ("n.jsonl", "there is no"),
                          ("n.pt", "there is no checkpoint")):
-        done = softtune("compare", "a.jsonl", other, cwd=tmp_path)
+        done = done_forked("compare", "a.jsonl", other, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "") and words in done.stderr
 
 
-def test_checkpoints_are_compared_by_their_runs_results(tiny_options: list[str], tmp_path: Path) -> None:
-    assert softtune("train", *tiny_options, cwd=tmp_path).returncode == 0
-    (folder,) = (tmp_path / "runs").iterdir()
+def test_checkpoints_are_compared_by_their_runs_results(trained: tuple[Path, str, str]) -> None:
+    place, *_ = trained
+    (folder,) = (place / "runs").iterdir()
     best = "soft_prompts/best_soft_prompts.pt"
     results = str(folder / "evaluations" / "best" / "results.jsonl")
-    done = softtune("compare", best, results, "--json", cwd=tmp_path)
+    done = done_forked("compare", best, results, "--json", cwd=place)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["gained"] == report["lost"] == [] and report["a"]["all"] == report["b"]["all"]
-    epoch = softtune("compare", "soft_prompts/soft_prompts_epoch_1.pt", best, cwd=tmp_path)
+    epoch = done_forked("compare", "soft_prompts/soft_prompts_epoch_1.pt", best, cwd=place)
     assert epoch.returncode == 1 and "has not been scored" in epoch.stderr

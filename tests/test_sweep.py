@@ -32,7 +32,8 @@ from core.contract.runs import RunFolder, create_run
 from core.contract.sweep_plan import SweepPlan, parse_sweep
 from core.contract.wording import describe
 from core.recorder import record
-from core.sweep import Search, Trial, rank, sweep
+from core.sweep import Search, rank, sweep
+from core.trials import Trial
 
 SETTINGS = [
     "hardware.device=cpu", "dataset.max_samples=6", "training.num_epochs=3", "soft_prompts.num_virtual_tokens=4",
@@ -131,6 +132,8 @@ def test_one_that_was_stopped_goes_on_with_the_trials_it_had_begun(config: Confi
     plan = plan_of(config, trials=4, pruning=False)
     folder, first = run(config, plan, until=lambda event: isinstance(event, StepCompleted) and event.member == 2)
     assert isinstance(first[-1], RunStopped)
+    with open(folder.root / "optuna.jsonl", "ab") as journal:
+        journal.write(b'{"op_code": 4, "worker')  # as a kill in the middle of a line leaves it
     begun = {event.number: event.parameters for event in of(TrialStarted, first)}
     _, second = run(config, plan, folder)
     (report,) = of(SweepCompleted, second)
@@ -143,6 +146,7 @@ def test_one_that_was_stopped_goes_on_with_the_trials_it_had_begun(config: Confi
     assert [event.resumed_from_step for event in resumed if isinstance(event, RunStarted)] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_loses_no_trial(config: Config, tmp_path: Path) -> None:
     Path("sweep.yml").write_text(json.dumps(RATES | {"trials": 5, "pruning": False}))
     command = [sys.executable, "-P", "-m", "core", "sweep", "sweep.yml", "--json", "--name", "s"]
@@ -156,8 +160,6 @@ def test_a_killed_sweep_loses_no_trial(config: Config, tmp_path: Path) -> None:
     os.kill(engine.pid, signal.SIGKILL)
     engine.wait()
     folder = RunFolder(found[0].parent)
-    with open(folder.root / "optuna.jsonl", "ab") as journal:
-        journal.write(b'{"op_code": 4, "worker')  # as if it had been killed in the middle of a line
     before = of(TrialCompleted, EventTail(folder.events_file).read())
     begun = of(TrialStarted, EventTail(folder.events_file).read())
     resume = [sys.executable, "-P", "-m", "core", "sweep", "--resume", "s", "--json"]

@@ -112,6 +112,10 @@ class Score(BaseModel):
         """pass@k for a k of PASS_AT; None where it cannot be had."""
         return {1: self.pass_at_1, 10: self.pass_at_10, 100: self.pass_at_100}[k]
 
+    def counts(self) -> dict[str, Any]:
+        """What it is made of, as in JSON, without the intervals."""
+        return self.model_dump(by_alias=True, exclude={"intervals"})
+
     def interval(self, k: int = 1) -> Interval | None:
         """Its 95 % interval, where there is one."""
         return self.intervals.get(f"pass@{k}")

@@ -273,7 +273,7 @@ def _(event: RunFinished) -> list[str]:
 
 def by_kind(event: EvaluationCompleted) -> dict[str, Score]:
     """Its scores by kind of problem; where all were held out, there is nothing else to tell."""
-    if event.heldout.total == event.overall.total > 0:
+    if not event.train.total and event.heldout.total == event.overall.total > 0:
         return {"held-out": event.heldout}
     return {"all": event.overall, "train": event.train, "held-out": event.heldout}
 
@@ -291,17 +291,16 @@ def score_table(scores: Mapping[str, Score], alone: Mapping[str, Score] | None =
     Args:
         alone: the scores of the model alone, which stand below those with the same name.
     """
-    below = {id(score): (alone or {}).get(name) for name, score in scores.items()}
-    every = [*scores.values(), *(score for score in below.values() if score)]
+    below = {name: (alone or {})[name] for name in scores if name in (alone or {})}
+    every = [*scores.values(), *below.values()]
     ks = measured_ks(every)
     ranged = any(score.interval() for score in every)
     shares = "".join(f"{f'pass@{k}':>9}" + (f"{'95 % interval':>17}" if k == 1 and ranged else "") for k in ks)
     lines = [f"{'problems':<13}{'Total':>7}{'Passed':>8}{'Failed':>8}{shares}"]
     for name, score in scores.items():
         lines.append(_score_row(name, score, ks))
-        other = below[id(score)]
-        if other:
-            lines.append(_score_row("  model alone", other, ks))
+        if name in below:
+            lines.append(_score_row("  model alone", below[name], ks))
     for k in ks[1:]:
         found = [f"{name} {interval_text(score.interval(k))}" for name, score in scores.items() if score.interval(k)]
         lines += [f"pass@{k}, 95 %: {', '.join(found)}"] if found else []
