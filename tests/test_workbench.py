@@ -37,6 +37,7 @@ from core.generation.decoder import DecodingSettings, Request, complete
 from core.model.checkpoint import Checkpoint, save_checkpoint
 from core.workbench import Replies, inspection
 from core.workbench.conversation import Conversation
+from core.workbench.models import settings_of
 
 SPARE_ROW = 505
 """A row of the tiny model's embedding beyond its tokenizer's 500."""
@@ -274,6 +275,16 @@ def test_the_soft_prompt_can_be_left_out_and_the_text_prompt_is_the_checkpoints(
     assert (text.text, text.tokens) == expected(tiny_model, tiny_tokenizer, config, prefix)
     assert (bare.text, bare.tokens) == expected(tiny_model, tiny_tokenizer, config, None)
     assert len({text.text, bare.text, expected(tiny_model, tiny_tokenizer, config, rows)[0]}) == 3
+
+
+def test_a_checkpoint_brings_the_style_that_it_was_trained_with(config: Config, rows: torch.Tensor) -> None:
+    mine = config.inference.model_copy(
+        update={"prompt_style": "text", "text_prompt": "# mine", "post_processing": "post_v2"})
+    trained = config.inference.model_copy(update={"prompt_style": "infilling"})
+    checkpoint = Checkpoint(rows, config.model.name, 1, 1, {}, {"inference": trained.model_dump()},
+                            Split(train=[], heldout=[]), "r")
+    used = settings_of(checkpoint, config.model_copy(update={"inference": mine})).inference
+    assert (used.style, used.text_prompt, used.post_processing) == ("infilling", "", "post_v2")
 
 
 def test_a_completion_is_cancelled_and_the_others_go_on(talk: Talk, config: Config) -> None:

@@ -1,8 +1,8 @@
 """Token sequences of problems, and the micro-batches that one optimizer step is cut into.
 
-A sequence is [text prompt, before] P [text prompt, after] [problem prompt] [solution] [EOS]; the rows of P are the
-model's business (`core.model.soft_prompt`), the tokens around it are made here. Prompt and solution are tokenized
-apart, because at inference the prompt stands alone.
+A sequence is [before] P [context] [solution] [EOS]; the rows of P are the model's business (`core.model.soft_prompt`),
+what stands around it and the problem is `prompts.py`'s. Prompt and solution are tokenized apart, because at inference
+the prompt stands alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from core.contract.config import Config
 from core.data.humaneval import Problem
+from core.data.prompts import encode_context, encode_more
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,36 +75,19 @@ class MicroBatch:
         return MicroBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokens of text that something follows: with the tokenizer's opening token, where it has one, and no closing."""
-    ids = list(tokenizer(text)["input_ids"])
-    closed = bool(ids) and ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token))
-    return ids[:-1] if closed else ids
-
-
-def encode_more(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokens of text that follows other text: no special tokens added."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
-
-
-def text_prompt_tokens(tokenizer: PreTrainedTokenizerBase, config: Config) -> tuple[list[int], list[int]]:
-    """Tokens of `inference.text_prompt` as (before P, after P)."""
-    ids = encode_prompt(tokenizer, config.inference.text_prompt) if config.inference.text_prompt else []
-    return (ids, []) if config.inference.text_prompt_position == "before_soft" else ([], ids)
-
-
 def encode_problems(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], config: Config) -> list[Example]:
     """Tokenize problems once for a whole run.
 
     A sequence over `dataset.max_length` (virtual tokens included) loses the end of its solution, and says so in
     `Example.cut`; one whose prompt alone is that long has an empty `target`, and nothing to learn.
+
+    Raises:
+        ModelError: the tokenizer has no tokens for `inference.prompt_style`.
     """
-    before, after = text_prompt_tokens(tokenizer, config)
-    encode = encode_more if before or after else encode_prompt  # one opening token a sequence
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     examples = []
     for problem in problems:
-        context = after + encode(tokenizer, problem.prompt)
+        before, context = encode_context(tokenizer, problem.prompt, config.inference)
         target = encode_more(tokenizer, problem.canonical_solution) + end
         room = config.dataset.max_length - config.soft_prompts.num_virtual_tokens - len(before) - len(context)
         kept = target[: max(room, 0)]

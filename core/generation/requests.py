@@ -27,6 +27,8 @@ class DecodingSettings:
     stop_sequences: tuple[str, ...]
     seed: int
     slots: int
+    end_tokens: tuple[str, ...] = ()
+    """Names of tokens that end a completion beside the model's own, where the tokenizer has them."""
 
 
 @dataclass(frozen=True)

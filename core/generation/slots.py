@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from core.contract.errors import DataError
+from core.data.prompts import token_id
 from core.generation.forward import Forward, check_supported
 from core.generation.requests import Completion, DecodingSettings, FinishReason, Request
 from core.generation.sampling import next_tokens, request_generator
@@ -71,7 +72,7 @@ class Slots:
         room = self.prefix_length + len(self.waiting[0].token_ids) + FIRST_ROOM
         self.forward = Forward(model, min(settings.slots, len(requests)), min(room, longest))
         self.detokenizer = Detokenizer(tokenizer, settings.stop_sequences)
-        self.end_tokens = end_tokens(model, tokenizer)
+        self.end_tokens = end_tokens(model, tokenizer, settings.end_tokens)
         self.rows: list[Row] = []
         self.known: dict[tuple[int, ...], torch.Tensor] = {}
         """Logits [vocabulary] after prompts that waiting requests have: of the empty one, and of the next."""
@@ -239,8 +240,9 @@ class Slots:
         return min(self.settings.max_new_tokens, self.positions - length + 1)
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids that end a text, by the model's generation config and by the tokenizer."""
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, more: Sequence[str] = ()) -> frozenset[int]:
+    """Ids that end a text, by the model's generation config, by the tokenizer, and those of `more` that it has."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None)
+    named = [token_id(tokenizer, name) for name in more]
+    return frozenset(int(token) for token in [*listed, tokenizer.eos_token_id, *named] if token is not None)

@@ -19,7 +19,10 @@ NAME = "the prompt"
 
 
 def complete_prompt(request: Complete, models: Models) -> Replies:
-    """Complete a prompt as `softtune infer` completes a problem's, giving the text as it grows."""
+    """Complete a prompt as `softtune infer` completes a problem's, giving the text as it grows and as it is written.
+
+    It is not post-processed: that takes a function to complete, and the whole of the text.
+    """
     config, checkpoint = request.config, None
     if request.checkpoint:
         path = Path(request.checkpoint)

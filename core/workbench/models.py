@@ -50,7 +50,7 @@ class Models:
 
 
 def settings_of(checkpoint: Checkpoint, config: Config) -> Config:
-    """`config` with the model and the text prompt that a checkpoint was trained with.
+    """`config` with the model, the prompt style and the text prompt that a checkpoint was trained with.
 
     Raises:
         CheckpointError: what the checkpoint says of them is not to be read.
@@ -59,11 +59,11 @@ def settings_of(checkpoint: Checkpoint, config: Config) -> Config:
 
     trained = checkpoint.settings(InferenceSettings, "inference")
     config = with_model_of(checkpoint, config, [])
-    text = {"text_prompt": trained.text_prompt, "text_prompt_position": trained.text_prompt_position}
-    return config.model_copy(update={"inference": config.inference.model_copy(update=text)})
+    style = {key: getattr(trained, key) for key in ("prompt_style", "text_prompt", "text_prompt_position")}
+    return config.model_copy(update={"inference": config.inference.model_copy(update=style)})
 
 
 def own_settings_of(checkpoint: Checkpoint) -> Config:
-    """The settings of a checkpoint for a request that brings none: model, text prompt and hardware."""
+    """The settings of a checkpoint for a request that brings none: model, prompt style and hardware."""
     config = settings_of(checkpoint, Config())
     return config.model_copy(update={"hardware": checkpoint.settings(HardwareSettings, "hardware")})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,12 @@ from core.contract.control import ControlInbox
 from core.contract.events import CompletionGenerated, CompletionsSaved, Event, Progress
 from core.contract.record import Split
 from core.data.humaneval import load_problems
-from core.generation.problems import complete_problems
+from core.data.prompts import INFILLING_ENDS, encode_context
+from core.generation.decoder import Request, complete
+from core.generation.postprocess import post_process
+from core.generation.problems import complete_problems, decoding_settings
+from core.generation.slots import end_tokens
+from core.generation.stopping import cut_at_stop
 from core.model.loading import LoadedModel, load_model
 
 PROBLEMS = list(load_problems().problems[:5])
@@ -74,3 +81,43 @@ def test_one_sample_counts_problems(
     rows, events = completed(loaded, settings(tiny_model_folder, 1), soft_rows, tmp_path / "c.jsonl")
     assert [row["sample"] for row in rows] == [0] * 5 and len(json.dumps(rows)) > 100
     assert [(e.total, e.unit) for e in events if isinstance(e, Progress)] == [(5, "problems")]
+
+
+def test_post_processing_works_on_all_that_the_model_wrote_and_keeps_it(
+    loaded: LoadedModel, tiny_model_folder: Path, soft_rows: torch.Tensor, tmp_path: Path
+) -> None:
+    stop = "inference.stop_sequences=['e', ' ']"
+    cut, _ = completed(loaded, settings(tiny_model_folder, 2, stop), soft_rows, tmp_path / "cut.jsonl")
+    asked = settings(tiny_model_folder, 2, stop, "inference.post_processing=post_v4")
+    rows, events = completed(loaded, asked, soft_rows, tmp_path / "post.jsonl")
+    by_id = {problem.task_id: problem for problem in PROBLEMS}
+    assert {row["finish_reason"] for row in rows} <= {"length", "eos"} and {"stop"} <= {
+        row["finish_reason"] for row in cut}
+    for short, row in zip(cut, rows, strict=True):
+        assert "raw_completion" not in short and "post_processing" not in short
+        assert row["post_processing"] == "post_v4"
+        assert row["completion"] == post_process(row["raw_completion"], by_id[row["task_id"]], "post_v4")
+        assert cut_at_stop(row["raw_completion"], ["e", " "]) == short["completion"]
+    told = [event for event in events if isinstance(event, CompletionGenerated)]
+    assert {event.completion for event in told} == {row["completion"] for row in rows}
+
+
+def test_a_filled_in_completion_ends_at_the_tokens_of_another_file(
+    loaded: LoadedModel, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(INFILLING_ENDS)})
+    ends = end_tokens(loaded.model, tokenizer, INFILLING_ENDS)
+    assert ends == {tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(list(INFILLING_ENDS))}
+    assert end_tokens(loaded.model, loaded.tokenizer, INFILLING_ENDS) == {loaded.tokenizer.eos_token_id}
+    asked = settings(tiny_model_folder, 1, "inference.prompt_style=infilling", "inference.temperature=0")
+    how = decoding_settings(asked)
+    assert how.end_tokens == INFILLING_ENDS and decoding_settings(settings(tiny_model_folder, 1)).end_tokens == ()
+    filling = replace(loaded, tokenizer=tokenizer)
+    list(complete_problems(asked, filling, None, PROBLEMS, SPLIT, tmp_path / "c.jsonl", ControlInbox(), origin={}))
+    assert len(list(stream_jsonl(str(tmp_path / "c.jsonl")))) == len(PROBLEMS)
+    request = Request("x", tuple(encode_context(tokenizer, PROBLEMS[0].prompt, asked.inference)[1]))
+    (loose,) = filter(None, complete(loaded.model, tokenizer, None, [request], replace(how, end_tokens=())))
+    assert loose.token_ids[0] in ends  # the tiny model repeats the last token
+    (ended,) = filter(None, complete(loaded.model, tokenizer, None, [request], how))
+    assert (ended.token_ids, ended.finish_reason) == ((), "eos")

@@ -22,22 +22,24 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("with_prefix", [True, False])
+@pytest.mark.parametrize(("with_prefix", "every", "new_tokens"), [
+    (True, 40, 24), *(pytest.param(with_prefix, 20, 48, marks=pytest.mark.slow) for with_prefix in (True, False)),
+])
 def test_greedy_equals_generate_on_humaneval(
-    two_threads: None, reference: Callable[..., list[int]], with_prefix: bool
+    two_threads: None, reference: Callable[..., list[int]], with_prefix: bool, every: int, new_tokens: int
 ) -> None:
     loaded = load_model(Config.model_validate({**DEMO, "hardware": {"device": "cpu"}}))
     model: Any = loaded.model
     tokenizer: Any = loaded.tokenizer
     table = model.get_input_embeddings().weight
     rows = table[torch.arange(300, 320)].clone() if with_prefix else None
-    problems = list(read_problems().values())[::20]
+    problems = list(read_problems().values())[::every]
     requests = [Request(p["task_id"], tuple(tokenizer(p["prompt"])["input_ids"])) for p in problems]
     stops = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-    asked = settings(slots=4, max_new_tokens=48, stop_sequences=stops)
+    asked = settings(slots=4, max_new_tokens=new_tokens, stop_sequences=stops)
     done = {c.request.task_id: c for c in complete(model, tokenizer, rows, requests, asked) if c is not None}
     for request in requests:
-        tokens = reference(model, rows, request.token_ids, 48, stop_strings=list(stops), tokenizer=tokenizer)
+        tokens = reference(model, rows, request.token_ids, new_tokens, stop_strings=list(stops), tokenizer=tokenizer)
         tokens = [token for token in tokens if token != tokenizer.eos_token_id]
         assert list(done[request.task_id].token_ids) == tokens
         full = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
