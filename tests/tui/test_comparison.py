@@ -14,6 +14,7 @@ from core.contract.config import Config
 from core.contract.config_file import render_config
 from core.contract.event_log import EventLog
 from core.contract.runs import RunFolder
+from core.contract.wording import flips_verdict
 from core.contract.workbench import Neighbour, Refused, TokensInspected, VirtualToken
 from tests.tui.fake_run import training
 from tui.checkpoints.catalogue import CheckpointRow
@@ -26,7 +27,6 @@ from tui.compare.sections import Section, parts_of
 from tui.compare.settings import Difference, differences, settings_content
 from tui.compare.tokens import detail, multiple, quoted, summary, token_line, tokens_text
 from tui.compare.verdicts import Counts, Tries, Verdicts, pair, read_verdicts
-from core.contract.wording import flips_verdict
 from tui.compare.words import comparison_text, flip_line, sentences, settings_words, side_line
 from tui.train.curves import Curve
 from tui.widgets.heatmap import draw_map, lay_out, shade, shared, strongest

@@ -90,7 +90,8 @@ def _sentence(which: str, counts: Counts) -> Content:
     significant = (counts.gained or counts.lost) and counts.p < SIGNIFICANT
     better = counts.gained > counts.lost
     sign, style = (("▲", "$text-success") if better else ("▼", "$text-error")) if significant else ("≈", "$text-muted")
-    return Content.assemble((f"{sign} ", f"bold {style}"), (f"{which}: ", "bold"), flips_verdict(counts.gained, counts.lost))
+    said = flips_verdict(counts.gained, counts.lost)
+    return Content.assemble((f"{sign} ", f"bold {style}"), (f"{which}: ", "bold"), said)
 
 
 def _unscored(comparison: Comparison) -> list[Content]:
