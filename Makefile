@@ -25,9 +25,8 @@ demo: install ## train, complete and score on SmolLM2-135M; needs no hub and no 
 GPU_TESTS := -m pytest -c tests/gpu/pytest.ini --rootdir=. --confcutdir=. -p no:cacheprovider tests/gpu
 
 test: install ## every test that takes seconds
-	@# The CUDA tests' own logic, on the CPU; test-gpu is where they count.
-	SOFTTUNE_TEST_DEVICE=cpu $(BIN)/python $(GPU_TESTS)
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	@# The CUDA tests' own logic as well, on the CPU; test-gpu is where they count.
+	SOFTTUNE_TEST_DEVICE=cpu $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-real: install ## the whole demo on the real weights, several minutes
 	$(BIN)/python -m pytest -m "real_model or slow" --timeout=1800

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 
 from core.contract.control import ControlInbox
@@ -16,6 +17,11 @@ from core.contract.errors import EXIT_STOPPED
 
 UNWINDING_SECONDS = 3.0
 """What is interrupted has this long to come to an end; then the process ends all the same."""
+
+NUDGE = signal.SIGURG
+"""What makes the main thread look for signals; of no meaning by itself."""
+
+_NUDGE_SECONDS = 0.1
 
 
 class StopSignals:
@@ -25,18 +31,22 @@ class StopSignals:
     KeyboardInterrupt (files are written whole anyway). Another SIGTERM does not: schedulers and `timeout` like to send
     it twice, to the process and to its group.
 
+    Python calls a handler in the main thread alone, between two of its instructions: a long call of a library makes it
+    wait, and so does a sleep that begins just after the signal. So a thread sees to it that signals are heard.
+
     Args:
-        left_behind: called in a thread before the process ends in the middle of something that does not let itself be
-            interrupted.
+        left_behind: called in that thread before the process ends in the middle of something that does not let itself
+            be interrupted.
     """
 
     def __init__(self, control: ControlInbox, left_behind: Callable[[], None]) -> None:
         self._control, self._left_behind = control, left_behind
-        self._at_once = False
-        self._interrupts: queue.SimpleQueue[int] = queue.SimpleQueue()  # what a handler may use at any time
-        self.asked = False
+        self.asked = self._at_once = self._interrupted = False
+        self._listening = False  # set by a handler, which may interrupt itself: nothing with a lock
         self._unwound = threading.Event()
-        threading.Thread(target=self._end_what_goes_on, name="interrupts", daemon=True).start()
+        self._arrivals, self._arriving = socket.socketpair()
+        self._arriving.setblocking(False)
+        threading.Thread(target=self._see_to_it, name="interrupts", daemon=True).start()
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -47,29 +57,59 @@ class StopSignals:
         finally:
             self._at_once = False
 
-    def heard(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal."""
+    @contextlib.contextmanager
+    def handled(self, numbers: Collection[int]) -> Iterator[None]:
+        """Hear these signals while the block runs."""
+        for number in numbers:
+            signal.signal(number, self._heard)
+        signal.signal(NUDGE, self._nudged)
+        before = signal.set_wakeup_fd(self._arriving.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            self._unwound.set()
+            signal.set_wakeup_fd(before)
+            signal.signal(NUDGE, signal.SIG_DFL)
+            self._arriving.close()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = self.asked, True
         try:
             self._control.interrupt()
             if self._at_once or again and number == signal.SIGINT:
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
-            self._interrupts.put(number)
+            self._interrupted = True
             raise
 
-    def unwound(self) -> None:
-        """The interrupt, if there was one, has ended what went on."""
-        self._unwound.set()
+    def _nudged(self, number: int, frame: FrameType | None) -> None:
+        """Signals of a smaller number have been heard: Python calls handlers in the order of the numbers."""
+        self._listening = True
 
-    def _end_what_goes_on(self) -> None:
-        self._interrupts.get()
-        if self._unwound.wait(UNWINDING_SECONDS):
-            return
-        try:
-            self._left_behind()
-        finally:
-            os._exit(EXIT_STOPPED)
+    def _see_to_it(self) -> None:
+        asked = False
+        with self._arrivals:
+            while arrived := self._arrivals.recv(1):
+                number = arrived[0]
+                if signal.getsignal(number) == self._heard:
+                    self._see_to_one(number, again=asked)
+                    asked = True
+
+    def _see_to_one(self, number: int, again: bool) -> None:
+        """Let a signal be heard, and end the process where it interrupts something that does not come to an end."""
+        end = time.monotonic() + UNWINDING_SECONDS
+        self._listening = False
+        while not self._listening and time.monotonic() < end:
+            signal.pthread_kill(threading.main_thread().ident or 0, NUDGE)
+            if self._unwound.wait(_NUDGE_SECONDS):
+                return
+        due = self._at_once or self._control.may_be_left or again and number == signal.SIGINT
+        interrupted = self._interrupted or due and not self._listening
+        if interrupted and not self._unwound.wait(max(0.0, end - time.monotonic())):
+            try:
+                self._left_behind()
+            finally:
+                os._exit(EXIT_STOPPED)
 
 
 @contextlib.contextmanager
@@ -83,18 +123,16 @@ def stopping(
         detached: a terminal that closes is none of this process's business.
     """
     signals = StopSignals(control, left_behind)
-    handled = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM]
     if detached:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's wish
-        handled.append(signal.SIGHUP)
-    for name in handled:
-        signal.signal(name, signals.heard)
+        numbers.append(signal.SIGHUP)
     try:
-        yield signals
+        with signals.handled(numbers):
+            yield signals
     finally:
-        signals.unwound()
-        for name in handled:  # everything is written: one that comes while the process ends must not change how
+        for name in numbers:  # everything is written: one that comes while the process ends must not change how
             signal.signal(name, _end_now if name == signal.SIGINT else signal.SIG_IGN)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # later Python takes the handler away
 

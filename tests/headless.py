@@ -7,6 +7,8 @@ import fcntl
 import json
 import multiprocessing
 import os
+import runpy
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,21 +32,51 @@ def forked(arguments: list[str], folder: Path) -> ForkServerProcess:
 
     It writes to `stdout` and `stderr` in the folder, which may be pipes there.
     """
+    return _forked(_command, arguments, folder)
+
+
+def done_forked(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What a command did in such a process, as `subprocess.run` tells it."""
+    texts = [cwd / "stdout", cwd / "stderr"]
+    for text in texts:
+        text.unlink(missing_ok=True)
+    process = forked(list(arguments), cwd)
+    process.join(120)
+    assert process.exitcode is not None, "it has no end"
+    out, err = (text.read_text() for text in texts)
+    return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
+
+
+def forked_script(script: Path, arguments: list[str], folder: Path) -> ForkServerProcess:
+    """A script in such a process."""
+    return _forked(_script, [str(script), *arguments], folder)
+
+
+def _forked(work: Callable[[list[str]], None], arguments: list[str], folder: Path) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.jobs", "core.recorder", "transformers.models.qwen2.modeling_qwen2"])
-    process = context.Process(target=_command, args=(arguments, folder))
+    process = context.Process(target=_there, args=(work, arguments, folder))
     process.start()
     return process
 
 
-def _command(arguments: list[str], folder: Path) -> None:
+def _there(work: Callable[[list[str]], None], arguments: list[str], folder: Path) -> None:
     os.chdir(folder)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
+    work(arguments)
+
+
+def _command(arguments: list[str]) -> None:
     from core.cli import main
 
     sys.exit(main(arguments))
+
+
+def _script(arguments: list[str]) -> None:
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def run_folder(folder: Path) -> Path:

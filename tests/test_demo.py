@@ -32,7 +32,7 @@ def first(events: list[Event], kind: str) -> Any:
 
 
 def test_the_demo_in_short(tmp_path: Path) -> None:
-    events = demo(tmp_path, "dataset.max_samples=5", "inference.max_new_tokens=8")
+    events = demo(tmp_path, "dataset.max_samples=5", "inference.max_new_tokens=8", "training.num_epochs=1")
     loaded = first(events, "ModelLoaded")
     assert (loaded.trainable_parameters, loaded.frozen_parameters) == (11_520, 134_515_008)
     assert first(events, "EvaluationCompleted").overall.total == 5

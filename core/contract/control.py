@@ -54,6 +54,11 @@ class ControlInbox:
         if self._interruptible:
             raise KeyboardInterrupt  # no Exception: nothing on the way takes it for a failure of its own
 
+    @property
+    def may_be_left(self) -> bool:
+        """Whether an `interruptible` block goes on."""
+        return self._interruptible
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """A block that may be left at any point, for a long call that asks nobody: importing torch, loading a model.

@@ -7,8 +7,8 @@ It prints one JSON object. `memory` takes a few optimizer steps and tells the pe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import functools
 import json
 import os
 import subprocess
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +32,40 @@ from tests.bench.steps import Ours  # noqa: E402
 
 
 def in_processes(
-    settings: Sequence[str], commands: Sequence[Sequence[str]], at_once: int = 1
+    settings: Sequence[str], commands: Sequence[Sequence[str]], count: int | None = None
 ) -> list[tuple[float, dict[str, Any]]]:
-    """Seconds from start to end of a process for each command, one after another, and what it printed.
+    """Seconds from start to end of a process for each command, one after another, and what came of it.
 
     Args:
         settings: what differs from the demo's, as `section.key=value`.
-        at_once: more than one where nobody looks at the seconds.
+        count: so many of the commands have a process of their own, where nobody looks at the figures of a process;
+            the others are done in this one.
 
     Raises:
         SystemExit: one of them failed.
     """
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(functools.partial(_in_a_process, settings), commands))
+    options = [word for setting in settings for word in ("--set", setting)]
+    return [
+        (_in_a_process if count is None or place < count else _here)([*words, *options])
+        for place, words in enumerate(commands)
+    ]
 
 
-def _in_a_process(settings: Sequence[str], words: Sequence[str]) -> tuple[float, dict[str, Any]]:
-    command = [sys.executable, __file__, *words, *(word for setting in settings for word in ("--set", setting))]
+def _in_a_process(words: Sequence[str]) -> tuple[float, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         begun = time.perf_counter()
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, __file__, *words], cwd=place, capture_output=True, text=True)
         seconds = time.perf_counter() - begun
     if done.returncode:
         raise SystemExit(f"bench: {' '.join(words)}: exit status {done.returncode}\n{done.stderr[-2000:]}")
     return seconds, json.loads(done.stdout.splitlines()[-1])
+
+
+def _here(words: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+        begun = time.perf_counter()
+        found = what_came_of(words)
+        return time.perf_counter() - begun, found
 
 
 def epoch_steps(config: Config, train: Sequence[Example]) -> list[Sequence[Example]]:
@@ -97,22 +106,19 @@ def train(config: Config, numbers: Sequence[int]) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def main() -> int:
-    """Do one thing and print what came of it."""
+def what_came_of(words: Sequence[str]) -> dict[str, Any]:
+    """Do what the command's words say."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["memory", "train"])
     parser.add_argument("which", nargs="+", help="ours or peft; numbers of soft prompts")
     parser.add_argument("--steps", type=int, default=2, metavar="N", help="optimizer steps of `memory`")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     config = load_config(overrides=options.settings, demo=True)
     if options.what == "memory":
-        found = memory(config, options.which[0], options.steps)
-    else:
-        found = train(config, [int(number) for number in options.which])
-    print(json.dumps(found))
-    return 0
+        return memory(config, options.which[0], options.steps)
+    return train(config, [int(number) for number in options.which])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(json.dumps(what_came_of(sys.argv[1:])))

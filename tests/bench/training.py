@@ -47,7 +47,6 @@ class Bench:
 
     def __init__(self, settings: Sequence[str], judged: bool) -> None:
         self.settings, self.judged = settings, judged
-        self.at_once = 1 if judged else 2  # processes
         self.config = load_config(overrides=[*settings], demo=True)
         self.loaded: LoadedModel = load_model(self.config)
         self.train, _ = split_examples(self.loaded, self.config)
@@ -115,13 +114,14 @@ def share(bench: Bench, pairs: Sequence[Pair], rates: Sequence[float]) -> Row:
 def memory(bench: Bench, target: float, steps: int) -> Row:
     """Peak resident memory of a process that trains, against peft's."""
     commands = [["memory", side, "--steps", str(steps)] for side in ("ours", "peft")]
-    (_, ours), (_, theirs) = in_processes(bench.settings, commands, bench.at_once)
+    (_, ours), (_, theirs) = in_processes(bench.settings, commands, None if bench.judged else 0)
     difference = max(abs(a - b) / abs(b) for a, b in zip(ours["losses"], theirs["losses"], strict=True))
     ratio, same = ours["peak"] / theirs["peak"], difference <= SAME
+    whose = "of whole processes" if bench.judged else "both of this process"
     return Row(
         "peak memory, against peft, padded to the longest", f"{ratio:.2f} ×", f"≤ {target:g} ×",
         bench.verdict(ratio <= target, same),
-        f"{ours['peak'] / 1e9:.2f} GB, peft {theirs['peak'] / 1e9:.2f} GB, of whole processes; {steps} steps with the "
+        f"{ours['peak'] / 1e9:.2f} GB, peft {theirs['peak'] / 1e9:.2f} GB, {whose}; {steps} steps with the "
         f"longest problem; {'same losses' if same else 'OTHER LOSSES'}, within {difference:.0e}",
     )
 
@@ -134,12 +134,13 @@ def population(bench: Bench, target: float, prompts: int, settings: Sequence[str
     settings = [*bench.settings, *settings]
     commands = [["train", str(number)] for number in range(prompts)]
     commands.insert(prompts // 2, ["train", *map(str, range(prompts))])
-    done = in_processes(settings, commands, bench.at_once)
+    done = in_processes(settings, commands, None if bench.judged else 1)
     ours, together = done.pop(prompts // 2)
     theirs, alone = sum(seconds for seconds, _ in done), [run for _, run in done]
     curves = [(number, loss) for run in alone for number, curve in run["curves"].items() for loss in enumerate(curve)]
     difference = max(abs(together["curves"][number][place] - loss) / loss for number, (place, loss) in curves)
     same = difference <= SAME
+    timed = "from process start to end" if bench.judged else "the first of these with its process"
     our_steps, their_steps = together["steps"], sum(run["steps"] for run in alone)
     config = load_config(overrides=settings, demo=True)
     train, heldout = split_examples(bench.loaded, config)
@@ -147,7 +148,7 @@ def population(bench: Bench, target: float, prompts: int, settings: Sequence[str
     return [
         Row(f"{prompts} soft prompts in one pass, against {prompts} runs", f"{theirs / ours:.2f} ×", f"≥ {target:g} ×",
             bench.verdict(theirs / ours >= target, same),
-            f"{ours:.1f} s, one after another {theirs:.1f} s, from process start to end; {size}; "
+            f"{ours:.1f} s, one after another {theirs:.1f} s, {timed}; {size}; "
             f"{'same curves' if same else 'OTHER CURVES'}, within {difference:.0e}"),
         Row("of these the optimizer steps alone", f"{their_steps / our_steps:.2f} ×", "", None,
             f"{our_steps:.1f} s, one after another {their_steps:.1f} s; the longer a training, the nearer to this"),

@@ -170,8 +170,8 @@ def test_a_program_that_cannot_be_shut_in_is_not_run(every_level: None, monkeypa
 def test_many_quick_programs_all_get_their_verdict(isolation: Isolation) -> None:
     """Programs that end before the server has turned round."""
     failing = Program("def work():\n    assert False\n", CHECK, "work")
-    outcomes = execute([failing] * 600, timeout=5, memory_limit_mb=256, workers=4, isolation=isolation)
-    assert [o.verdict for o in outcomes if o] == ["failed"] * 600
+    outcomes = execute([failing] * 300, timeout=5, memory_limit_mb=256, workers=4, isolation=isolation)
+    assert [o.verdict for o in outcomes if o] == ["failed"] * 300
 
 
 def test_a_starved_program_is_tried_once_more_alone(monkeypatch: pytest.MonkeyPatch) -> None:
