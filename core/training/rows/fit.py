@@ -26,8 +26,12 @@ PARTS = {
 ACTIVATIONS = ("SiLUActivation", "SiLU")
 ROTATIONS = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary embedding that depend on the position alone, not on how long the sequence is."""
-TOLERANCE = 1e-3
-"""Largest difference of the trial's gradient from autograd's, as a share of its largest number: rounding is 1e-5."""
+TOLERANCE = 1e-2
+"""Largest difference of the trial's gradient from autograd's, as a share of its largest number.
+
+Rounding alone is 1e-5 with AVX-512. With AVX2 it was 1.8e-3 for SmolLM2, of which each of the two had half against the
+same in float64. A model that computes otherwise differs in the first digit.
+"""
 
 
 def row_passes(loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> RowPasses | None:
