@@ -33,7 +33,7 @@ from tui.workbench import Workbench
 
 __all__ = ["SCREENS", "Parting", "SofttuneApp", "parting_words"]
 
-SCREENS = ("train", "checkpoints", "problems", "config", "playground")
+SCREENS = ("train", "checkpoints", "problems", "config", "playground", "sweep")
 """Modes, each with a screen of its own."""
 
 
@@ -64,6 +64,8 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
                 tooltip="the settings of the next run"),
         Binding("5", "show_screen('playground')", "Playground", id="app.playground", show=False,
                 tooltip="complete a prompt of your own, with and without a soft prompt"),
+        Binding("6", "show_screen('sweep')", "Sweep", id="app.sweep", show=False,
+                tooltip="the trials of a sweep, ranked, and what each parameter does"),
         Binding("y", "copy", "copy", id="app.copy",
                 tooltip="copy what this screen is about, to the clipboard and to a file"),
         Binding("colon", "command_palette", "palette", key_display=":", id="app.palette", show=False,
@@ -149,10 +151,11 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
         that one is on."""
         scene = self.scene
         active, paused, waits = scene.active, scene.view.paused, bool(scene.view.waits_for)
+        steered = active and not scene.is_member
         possible = {
             "show_screen": parameters != (self.current_mode,) or len(self.screen_stack) > 1,
-            "start_run": not active, "stop_run": active,
-            "pause_run": active and not paused, "resume_run": active and paused and not waits,
+            "start_run": not active, "stop_run": steered,
+            "pause_run": steered and not paused, "resume_run": steered and paused and not waits,
             "tell_wait": active and waits,
             "resume_training": scene.resumable and scene.has_last,
             "begin_again": scene.resumable and not scene.has_last,
@@ -226,7 +229,7 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
     def _leave(self, return_code: int = 0) -> None:
         with contextlib.suppress(OSError):  # not worth a word at this point
             self.preferences.remember(screen=self.current_mode)
-        self.exit(Parting(self.scene.run_id if self.scene.active else ""), return_code)
+        self.exit(Parting(self.scene.run_id.partition("/")[0] if self.scene.active else ""), return_code)
 
     def leave_on_signal(self, number: int) -> None:
         """Leave without asking, as this signal wants it."""

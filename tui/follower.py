@@ -42,11 +42,18 @@ class Scene:
     """The run's settings, where they can be read."""
     has_last: bool = False
     """Whether there is a checkpoint that training can go on from."""
+    folds: int | None = None
+    """Of a cross-validation."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is part of another run, with which it is paused, stopped and gone on with."""
+        return "/" in self.run_id
 
     @property
     def resumable(self) -> bool:
         """Whether the run has ended before its time; one without a checkpoint is begun again."""
-        if self.condition is None or self.condition.active:
+        if self.condition is None or self.condition.active or self.is_member:
             return False
         return (self.view.outcome or self.condition.state) in ("stopped", "failed", "crashed")
 
@@ -127,14 +134,16 @@ class Follower:
 
     def _with_settings(self, scene: Scene) -> Scene:
         has_last = (Path(self.link.folder.checkpoints) / "last.pt").is_file()
-        config = scene.config
+        config, folds = scene.config, scene.folds
         if config is None and not self._asked_config:
             self._asked_config = True  # once: it does not change, and one that is broken now stays so
             with contextlib.suppress(SofttuneError):
                 config = self.link.folder.read_config()
-        if (has_last, config) == (scene.has_last, scene.config):
+            with contextlib.suppress(OSError, ValueError):
+                folds = self.link.folder.read_record().folds
+        if (has_last, config, folds) == (scene.has_last, scene.config, scene.folds):
             return scene
-        return replace(scene, has_last=has_last, config=config)
+        return replace(scene, has_last=has_last, config=config, folds=folds)
 
 
 def _told_by(condition: Condition, view: RunView) -> RunView:

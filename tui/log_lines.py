@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
-from core.contract.wording import samples_each, schedule_text
+from core.contract.wording import describe, samples_each, schedule_text
 from tui.formatting import counted, duration, figure, rate, small_percent
 from tui.visible import visible_line
 
@@ -135,6 +135,15 @@ def _cross_validated(event: ev.CrossValidated) -> Said:
     return "good", f"{len(event.folds)} folds: held-out loss {figure(event.heldout_loss)}{passed}", ""
 
 
+def _sweep_planned(event: ev.SweepPlanned) -> Said:
+    return "plain", describe(event)[0], ""
+
+
+def _trial(event: ev.TrialCompleted) -> Said:
+    kind: Kind = "good" if event.state == "complete" else "warning" if event.state == "failed" else "plain"
+    return kind, describe(event)[0], ""
+
+
 def _stopped(event: ev.RunStopped) -> Said:
     if not event.checkpoint:
         return "warning", f"stopped at step {event.step}", ""
@@ -163,7 +172,7 @@ _WORDS: dict[type[Any], Callable[[Any], Said]] = {
     ev.RunStarted: _run_started, ev.ModelLoaded: _model_loaded, ev.TrainingPlanned: _planned, ev.StepCompleted: _step,
     ev.EpochCompleted: _epoch, ev.ValidationCompleted: _validated, ev.CheckpointSaved: _saved, ev.Notice: _notice,
     ev.TimeSplit: _time_split, ev.EvaluationCompleted: _scored, ev.BaselineCompleted: _baseline,
-    ev.CrossValidated: _cross_validated,
+    ev.CrossValidated: _cross_validated, ev.SweepPlanned: _sweep_planned, ev.TrialCompleted: _trial,
     ev.RunStopped: _stopped, ev.RunFinished: _finished, ev.RunFailed: _failed,
     ev.RunPaused: _paused, ev.RunResumed: lambda event: ("plain", "going on", ""),
 }

@@ -72,6 +72,10 @@ class RunView:
     score: ev.EvaluationCompleted | None = None
     baseline: ev.EvaluationCompleted | None = None
     """The scores of the model alone."""
+    verdict: str = ""
+    """Whether the soft prompt is better than the model alone, once the run is over."""
+    crossvalidated: ev.CrossValidated | None = None
+    sweep: ev.SweepPlanned | None = None
     followed: int = 0
     """The member whose curves these are, in a cross-validation or a sweep."""
     failure: ev.RunFailed | None = None
@@ -222,8 +226,8 @@ class _Draft:
         window = smoothing_window(last.total_steps if last else plan.total_steps if plan else 0)
         self.smoother, _ = Smoother().add_all(self.get("train_loss").ys, window)
         self.problems, self.steps_as_stage = {}, None
-        self.set(step=last if last and last.step <= step else None, stage=None, score=None,
-                 validations=tuple(one for one in self.get("validations") if one.step <= step))
+        self.set(step=last if last and last.step <= step else None, stage=None, score=None, crossvalidated=None,
+                 verdict="", validations=tuple(one for one in self.get("validations") if one.step <= step))
 
     def _join_points(self) -> None:
         for name, (xs, ys) in self.points.items():
@@ -305,6 +309,18 @@ def _baseline(draft: _Draft, event: ev.BaselineCompleted) -> None:
     draft.set(baseline=event.evaluation)
 
 
+def _finished(draft: _Draft, event: ev.RunFinished) -> None:
+    draft.set(outcome="finished", paused=False, waits_for="", verdict=event.verdict)
+
+
+def _cross_validated(draft: _Draft, event: ev.CrossValidated) -> None:
+    draft.set(crossvalidated=event)
+
+
+def _sweep_planned(draft: _Draft, event: ev.SweepPlanned) -> None:
+    draft.set(sweep=event)
+
+
 def _becomes(**fields: Any) -> Callable[[_Draft, Any], None]:
     return lambda draft, event: draft.set(**fields)
 
@@ -329,5 +345,5 @@ _HANDLERS: dict[type[Any], Callable[[_Draft, Any], None]] = {
     ev.BaselineCompleted: _baseline,
     ev.RunPaused: _paused, ev.RunResumed: _becomes(paused=False, waits_for=""),
     ev.RunStopped: _becomes(outcome="stopped", paused=False, waits_for=""),
-    ev.RunFinished: _becomes(outcome="finished", paused=False, waits_for=""),
+    ev.RunFinished: _finished, ev.CrossValidated: _cross_validated, ev.SweepPlanned: _sweep_planned,
 }

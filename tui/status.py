@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.style import Style
 
 from core.contract.record import State
+from core.contract.runs import MEMBERS
 from tui.follower import Scene
 from tui.formatting import duration
 from tui.visible import visible_line
@@ -92,7 +93,7 @@ def _run_line(scene: Scene, now: float, width: int) -> Content:
     numbers = _fitting(scene, now, width - len(f" {status.glyph} {status.word}"))
     plain = "  ".join([f"{status.glyph} {status.word}", *numbers])
     tail = Content("  ").join([word, *map(Content, numbers)])
-    run_id = visible_line(scene.run_id)
+    run_id = visible_line(scene.run_id.replace(f"/{MEMBERS}/", "/"))
     brand = Content.styled("softtune", "bold $text-accent")
     for name in (Content.assemble(brand, "  ", run_id), *map(Content, (run_id, run_id[11:], run_id[18:]))):
         if name.cell_length + len(plain) + 4 <= width:
@@ -101,9 +102,11 @@ def _run_line(scene: Scene, now: float, width: int) -> Content:
 
 
 def _fitting(scene: Scene, now: float, room: int) -> list[str]:
-    """Epoch, step and times; where they do not fit, what is left out is left out whole, the step last."""
+    """Whose curves, epoch, step and times; what does not fit is left out whole, the step last."""
+    whose = visible_line(scene.view.plan.name) if scene.view.plan else ""
     epoch, step, times = _epoch(scene), _step(scene), _times(scene, now)
-    for parts in ((epoch, step, ", ".join(times)), (epoch, step, *times[:1]), (epoch, step), (step,)):
+    for parts in ((whose, epoch, step, ", ".join(times)), (whose, epoch, step, *times[:1]), (epoch, step, *times[:1]),
+                  (epoch, step), (step,)):
         numbers = [part for part in parts if part]
         if sum(len(part) + 2 for part in numbers) <= room:
             return numbers

@@ -53,8 +53,9 @@ def edit_settings(text: str, changes: Mapping[str, Any]) -> str:
         wanted.setdefault(section, {})[key] = value
     root = _root(text)
     edits: list[Edit] = []
-    for section, values in wanted.items():
-        pair = _find(root, section)
+    places = {section: _find(root, section) for section in wanted}
+    for section, pair in sorted(places.items(), key=lambda place: place[1] is None):  # new ones stand after the last
+        values = wanted[section]
         edits += _section_edits(text, pair, section, values) if pair else _new_section(text, root, section, values)
     edited = _applied(text, edits)
     _check(text, edited, wanted)

@@ -84,6 +84,8 @@ def test_a_missing_section_comes_at_the_end_of_the_file() -> None:
     assert after.endswith("hardware:\r\n  # auto takes the GPU where there is one\r\n  # one of auto, cuda, cpu\r\n"
                           "  device: cpu\r\n")
     assert parse_config(after).dataset.seed == 7
+    both = edit_settings("training:\n  learning_rate: 0.1\n", {"dataset.seed": 7, "training.num_epochs": 3})
+    assert both.index("num_epochs: 3") < both.index("dataset:")  # whichever was asked for first
 
 
 @pytest.mark.parametrize(("text", "expected"), [

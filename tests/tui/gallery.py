@@ -12,20 +12,22 @@ from core.contract.config_file import render_config
 from core.contract.event_log import EventLog
 from core.contract.record import RunRecord
 from core.contract.runs import RunFolder
-from tests.tui import fake_run
+from tests.tui import fake_run, fake_sweep
 
 ROOT = Path(__file__).parents[2]
+SWEEP = "2026-11-19-090000-sweep"
 FIRST, SECOND, DAMAGED = "2026-11-20-101500-first", "2026-11-21-093000-second", "2026-11-22-120000-torn"
 STARTED = 1_795_000_000.0
 
 
 def hang(runs: Path) -> None:
-    """Two finished runs with checkpoints, scored unlike each other, a damaged run folder, and settings."""
+    """Two finished runs with checkpoints, scored unlike each other, a sweep, a damaged run folder, and settings."""
     shutil.copy(ROOT / "prompt_tuning.yml", runs.parent / "prompt_tuning.yml")
     for number, name in enumerate((FIRST, SECOND)):
         folder = _finished(runs / name, number)
         fake_run.write_checkpoints(folder, scored=())
         _score(folder, "best", shift=number)
+    fake_sweep.make_sweep(runs / SWEEP)
     published = runs.parent / "soft_prompts"
     published.mkdir()
     shutil.copy2(runs / SECOND / "checkpoints" / "best.pt", published / "best_soft_prompts.pt")

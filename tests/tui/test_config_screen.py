@@ -281,7 +281,7 @@ async def test_switches_choices_and_the_search(open_app: OpenApp, runs: Path) ->
         await pilot.press("escape")
         await until(pilot, lambda: len(config.settings._shown) == len(SETTINGS))
         assert config.setting.name == "hardware.mixed_precision"
-        await pilot.press("up", "right")
+        await pilot.press("up", "up", "right")
         assert config.form.values["hardware.device"] == "cuda"
         await pilot.press("left", "left", "pagedown", "end", "pageup")
         assert config.form.values["hardware.device"] == "cpu"
@@ -294,7 +294,7 @@ async def test_switches_choices_and_the_search(open_app: OpenApp, runs: Path) ->
         await pilot.click(config.settings.rows["hardware.device"])  # a good value is taken, a bad one dropped
         await until(pilot, lambda: not config.editing and config.form.values["hardware.num_workers"] == 2)
         assert config.setting.name == "hardware.device"
-        await pilot.press("j", "j", "enter", "9", "9")
+        await pilot.press("j", "j", "j", "enter", "9", "9")
         assert config.editing
         await pilot.click(config.settings.rows["hardware.device"])
         await until(pilot, lambda: not config.editing)

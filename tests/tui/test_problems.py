@@ -111,6 +111,18 @@ def test_states_go_from_pending_to_a_verdict() -> None:
     assert rows_of(view, files)[0].a.word == "timeout"
 
 
+def test_what_the_model_wrote_is_shown_where_it_was_processed(runs: Path) -> None:
+    folder = make_run(runs, count=3)
+    results = folder.evaluation("best") / "results.jsonl"
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    lines[0]["raw_completion"] = "```python\nas it was written\n```"
+    lines[1]["raw_completion"] = lines[1]["completion"]
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pages = [page(made) for made in rows_of(RunView(), read_problem_files(folder, "best"))]
+    assert ["written by the model" in text for text in pages] == [True, False, False]
+    assert "as it was written" in pages[0]
+
+
 def test_events_win_over_results_of_another_completion() -> None:
     key = ("a/0", 0)
     files = ProblemFiles((Problem("a/0"),), states={key: ProblemState(completion="old", passed=True, verdict="passed")},

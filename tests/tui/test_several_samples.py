@@ -21,7 +21,7 @@ from tui.problems.files import Problem, ProblemFiles
 from tui.problems.heading import heading_content
 from tui.problems.listing import SAMPLES_LISTED, Show, Status, paired_rows, rows_of
 from tui.run_view import ProblemState, RunView, advance
-from tui.train.figures import score_table
+from tui.train.results import score_table
 
 TEN = Score.of([(1, 10), (2, 10), (0, 10), (10, 10)])
 """pass@1 0.325, pass@10 and the problems passed 0.750."""

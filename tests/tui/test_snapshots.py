@@ -1,5 +1,7 @@
 """Every screen at three sizes and in four looks, against committed frames; and the README's pictures.
 
+The largest size is one of the slow tests.
+
 `SOFTTUNE_RENEW_SNAPSHOTS=1` writes them anew: look at the difference before you commit it.
 """
 
@@ -24,9 +26,9 @@ from tui.themes import DARK, LIGHT, SIXTEEN
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PICTURES = Path(__file__).parents[1] / "pictures"
 RENEW = bool(os.environ.get("SOFTTUNE_RENEW_SNAPSHOTS"))
-SIZES = ((80, 24), (120, 40), (200, 60))
+SIZES = ((80, 24), (120, 40), pytest.param((200, 60), marks=pytest.mark.slow))
 PICTURED = (120, 40)
-IN_THE_README = ("train", "checkpoints", "compare", "problems", "config", "playground")
+IN_THE_README = ("train", "checkpoints", "compare", "problems", "config", "playground", "sweep")
 
 Visit = Callable[[SofttuneApp, "Pilot[object]"], Awaitable[None]]
 
@@ -79,12 +81,19 @@ async def playground(app: SofttuneApp, pilot: Pilot[object]) -> None:
     await until(pilot, lambda: frame_of(app).text.count("tokens/s") == 2)
 
 
+async def sweep(app: SofttuneApp, pilot: Pilot[object]) -> None:
+    await pilot.press("6")
+    await until(pilot, lambda: "▸      1" in frame_of(app).text)
+    await pilot.press("j", "j", "j")
+    await until(pilot, lambda: "trial 12: 0.08461" in frame_of(app).text)
+
+
 async def keys(app: SofttuneApp, pilot: Pilot[object]) -> None:
     await pilot.press("1", "question_mark")
     await until(pilot, lambda: "Train: keys" in frame_of(app).text)
 
 
-TOUR: tuple[Visit, ...] = (train, checkpoints, compare, tokens, problems, scratch, config, playground, keys)
+TOUR: tuple[Visit, ...] = (train, checkpoints, compare, tokens, problems, scratch, config, playground, sweep, keys)
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ class CheckpointBrowser(RunScreen):
             self._possible = possible
             self.refresh_bindings()
 
-    def on_checkpoint_table_moved(self) -> None:
+    def on_line_table_moved(self) -> None:
         """Another row may allow other keys."""
         self.check_keys()
 
@@ -155,8 +155,12 @@ class CheckpointBrowser(RunScreen):
         if self.catalogue.rows:
             return Content.assemble("No checkpoint fits. ", ("/", "bold $accent"), " changes the words, ",
                                     ("esc", "bold $accent"), " shows all again.")
+        more: tuple[str | tuple[str, str], ...] = ()
+        if self.catalogue.runs and not (self._reader and self._reader.members):
+            more = ("\n", ("m", "bold $accent"), " shows those of trials and folds too.")
         return Content.assemble("No checkpoints yet: a run writes one at the end of every epoch.\n",
-                                ("1", "bold $accent"), " goes to Train, where ", ("s", "bold $accent"), " starts one.")
+                                ("1", "bold $accent"), " goes to Train, where ", ("s", "bold $accent"), " starts one.",
+                                *more)
 
     def copy_text(self) -> tuple[str, str] | None:
         """The table as it is sorted and filtered."""
@@ -184,6 +188,12 @@ class CheckpointBrowser(RunScreen):
         self._show_rows()  # a table without rows is hidden, and could not take the focus
         self.set_focus(self.query_one(CheckpointTable))
 
+    def action_members(self) -> None:
+        """Show the checkpoints of trials and folds too, or no more."""
+        assert self._reader is not None
+        self._reader.members = not self._reader.members
+        self.look_again()
+
     def action_sort(self) -> None:
         """Ask for the column."""
         self.app.push_screen(SortChoice(self.order), self._sort_by)
@@ -193,7 +203,7 @@ class CheckpointBrowser(RunScreen):
             self.order = self.order.chosen(column)
             self._show_rows()
 
-    def on_checkpoint_table_head_clicked(self, event: CheckpointTable.HeadClicked) -> None:
+    def on_line_table_head_clicked(self, event: CheckpointTable.HeadClicked) -> None:
         """Sort by the column that was clicked."""
         self._sort_by(event.column)
 

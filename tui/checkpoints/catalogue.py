@@ -82,6 +82,8 @@ class CatalogueReader:
 
     def __init__(self, runs: Path = RUNS) -> None:
         self._runs = runs
+        self.members = False
+        """Whether the runs that a cross-validation or a sweep is made of are read too."""
         self._readers: dict[str, RunReader] = {}
         self.last = Catalogue()
 
@@ -100,10 +102,17 @@ class CatalogueReader:
             return Catalogue()
         except OSError as error:
             return Catalogue(fault=f"{self._runs} cannot be read: {error.strerror}")
-        self._readers = {name: self._readers.get(name) or RunReader(RunFolder(self._runs / name)) for name in names}
+        folders = [folder for name in names for folder in self._with_members(RunFolder(self._runs / name))]
+        self._readers = {folder.run_id: self._readers.get(folder.run_id) or RunReader(folder) for folder in folders}
         rows = tuple(row for reader in self._readers.values() for row in reader.rows())
         trash = [deleted for reader in self._readers.values() for deleted in reader.trash]
         return Catalogue(rows, tuple(sorted(trash, key=lambda deleted: deleted.place.name)), len(names))
+
+    def _with_members(self, folder: RunFolder) -> list[RunFolder]:
+        try:
+            return [folder, *(folder.members() if self.members else [])]
+        except OSError:
+            return [folder]
 
 
 class RunReader:

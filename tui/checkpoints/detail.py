@@ -14,7 +14,7 @@ from core.contract.config import Config
 from core.contract.errors import SofttuneError
 from core.contract.events import Score
 from core.contract.statistics import wilson_interval
-from core.contract.wording import measured_ks, samples_each, share_text
+from core.contract.wording import measured_ks, samples_each, schedule_text, share_text
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.columns import UNKNOWN, share, short_figure, when
 from tui.formatting import counted, data_size, rate
@@ -135,7 +135,7 @@ def _schedule(row: CheckpointRow) -> list[Content]:
         _pair("problems", f"{plan.train_problems:,} to train, {plan.heldout_problems:,} held out"),
         _pair("effective batch", f"{plan.effective_batch:,}"),
         _pair("learning rate", f"{rate(plan.learning_rate)} after {counted(plan.warmup_steps, 'steps')} of warm-up, "
-              "then linear decay"),
+              f"then {visible_line(schedule_text(plan.schedule))}"),
     ]
 
 

@@ -30,7 +30,6 @@ WITHOUT_YEAR = 5
 """Columns up to this rank are shown beside a run's id that lacks no more than its year."""
 YEAR = 4
 """Cells that an id is shorter by without its year: "…11-23-221004-demo"."""
-HEAD_LINES = 2
 _DATED = re.compile(r"\d{4}-\d\d-\d\d-")
 
 

@@ -1,169 +1,50 @@
-"""A table of checkpoints with a cursor. Only the lines in sight are drawn, and only those that changed again."""
+"""The table of checkpoints."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual import events
-from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size, Spacing
-from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.visual import Visual
+from textual.content import Content
 
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.columns import Order, cells_of
-from tui.checkpoints.lines import HEAD_LINES, Place, head_lines, layout, row_line
+from tui.checkpoints.lines import Place, head_lines, layout, row_line
+from tui.widgets.line_table import LineTable
 
 
-class CheckpointTable(ScrollView, can_focus=True):
-    """Shows rows in the order given, under a head that stays. The cursor stays on its row, wherever that goes."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "cursor(-1)", "up", show=False),
-        Binding("down,j", "cursor(1)", "down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home,g", "cursor(-1000000)", "first", show=False),
-        Binding("end,G", "cursor(1000000)", "last", show=False),
-    ]
-
-    class HeadClicked(Message):
-        """The head of a column was clicked."""
-
-        def __init__(self, column: str) -> None:
-            super().__init__()
-            self.column = column
-
-    class Moved(Message):
-        """The cursor is on another row."""
-
-    class Opened(Message):
-        """A row was clicked twice."""
+class CheckpointTable(LineTable[CheckpointRow]):
+    """Shows checkpoints in the order given, with the marks A and B."""
 
     def __init__(self, id: str) -> None:  # noqa: A002 - Textual's name for it
-        super().__init__(id=id)
-        self._rows: list[CheckpointRow] = []
+        super().__init__(id)
         self._cells: dict[str, tuple[CheckpointRow, tuple[str, ...]]] = {}
-        self._at = 0
-        self._wanted = ""
-        """The key of the row that the cursor was on last; it goes back there when a filter that fits nothing ends."""
         self._order = Order()
         self._marks: dict[str, str] = {}
         self._places: tuple[Place, ...] = ()
 
-    @property
-    def row(self) -> CheckpointRow | None:
-        """The row under the cursor."""
-        return self._rows[self._at] if self._at < len(self._rows) else None
-
-    @property
-    def row_count(self) -> int:
-        """How many rows there are, in sight or not."""
-        return len(self._rows)
-
     def show(self, rows: list[CheckpointRow], order: Order, marks: dict[str, str]) -> None:
         """Show these rows; `marks` has the letter of a marked one by its key."""
-        before, at = self._rows, self._at
-        same = [row.key for row in rows] == [row.key for row in before]
-        changed = [i for i, row in enumerate(rows) if row != before[i]] if same else []
-        self._rows, self._cells = rows, {row.key: self._cells_of(row) for row in rows}
+        self._cells = {row.key: self._cells_of(row) for row in rows}
         restyled = (order, marks) != (self._order, self._marks)
         self._order, self._marks = order, dict(marks)
-        places, self._places = self._places, self._lay_out()
-        if same and not restyled and places == self._places:
-            for index in changed:
-                self.refresh_line(index + HEAD_LINES)
-            return
-        if not same:
-            self._keep_cursor(at)
-        self.refresh()
+        self.show_rows(rows, restyled)
 
     def _cells_of(self, row: CheckpointRow) -> tuple[CheckpointRow, tuple[str, ...]]:
         kept = self._cells.get(row.key)
         return kept if kept is not None and kept[0] == row else (row, cells_of(row))
 
-    def wish(self, key: str) -> None:
-        """Put the cursor on this row as soon as it is among those shown."""
-        self._wanted = key
+    def lay_out(self) -> bool:
+        """The columns that have room."""
+        before, self._places = self._places, layout(
+            (cells for _, cells in self._cells.values()), self.width, self._order.column)
+        return before != self._places
 
-    def _keep_cursor(self, at: int) -> None:
-        """On the same row as before, and at the same height where the table is scrolled; else where that row was."""
-        keys = [row.key for row in self._rows]
-        self._at = keys.index(self._wanted) if self._wanted in keys else max(0, min(at, len(keys) - 1))
-        self._wanted = keys[self._at] if keys else self._wanted
-        self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows) + HEAD_LINES)
-        if self.scroll_y:
-            self.scroll_to(y=self.scroll_y + self._at - at, animate=False)
-        self._scroll_to_cursor()
-        self.post_message(self.Moved())
+    def head_line(self, number: int, width: int) -> Content:
+        """Groups of columns, then their names."""
+        return head_lines(self._places, self._order, width)[number]
 
-    def _lay_out(self) -> tuple[Place, ...]:
-        return layout((cells for _, cells in self._cells.values()), self._width, self._order.column)
+    def row_line(self, row: CheckpointRow, width: int, here: bool) -> Content:
+        """Cursor, mark, state, cells."""
+        return row_line(row, self._cells[row.key][1], self._places, width, self._marks.get(row.key, ""), here)
 
-    @property
-    def _width(self) -> int:
-        return self.scrollable_content_region.width or 80
-
-    def on_resize(self) -> None:
-        """There is room for more columns, or for fewer."""
-        self.virtual_size = Size(self._width, len(self._rows) + HEAD_LINES)
-        self._places = self._lay_out()
-        self._scroll_to_cursor()
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        """A line of the head, or of the row that is scrolled there."""
-        width, index = self._width, self.scroll_offset.y + y - HEAD_LINES
-        name = "checkpoint-table--row"
-        if y < HEAD_LINES:
-            name, content = "checkpoint-table--head", head_lines(self._places, self._order, width)[y]
-        elif index < len(self._rows):
-            row, here = self._rows[index], index == self._at
-            content = row_line(row, self._cells[row.key][1], self._places, width, self._marks.get(row.key, ""), here)
-            name = "checkpoint-table--cursor" if here else name
-        else:
-            return Strip.blank(width, self.get_visual_style(name).rich_style)
-        style = self.get_visual_style(name)
-        (strip, *_) = Visual.to_strips(self, content, width, 1, style) or [Strip.blank(width, style.rich_style)]
-        return strip.adjust_cell_length(width, style.rich_style)
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "checkpoint-table--head", "checkpoint-table--row", "checkpoint-table--cursor",
-    }
-
-    def action_cursor(self, lines: int) -> None:
-        """Move the cursor; it stops at either end."""
-        self._move_to(self._at + lines)
-
-    def action_page(self, direction: int) -> None:
-        """Move by what is in sight."""
-        self._move_to(self._at + direction * max(1, self.scrollable_content_region.height - HEAD_LINES - 1))
-
-    def _move_to(self, index: int) -> None:
-        before, self._at = self._at, max(0, min(index, len(self._rows) - 1))
-        if before != self._at:
-            self._wanted = self._rows[self._at].key
-            self.refresh_line(before + HEAD_LINES)
-            self.refresh_line(self._at + HEAD_LINES)
-            self._scroll_to_cursor()
-            self.post_message(self.Moved())
-
-    def _scroll_to_cursor(self) -> None:
-        self.scroll_to_region(Region(0, self._at + HEAD_LINES, self._width, 1), spacing=Spacing(top=HEAD_LINES),
-                              animate=False, force=True)
-
-    def on_click(self, event: events.Click) -> None:
-        """A row takes the cursor, a second click opens it; a head sorts by its column."""
-        offset = event.get_content_offset(self)
-        if offset is None:
-            return
-        if offset.y < HEAD_LINES:
-            found = [place for place in self._places if place.at <= offset.x < place.at + place.width]
-            if found:
-                self.post_message(self.HeadClicked(found[0].column.id))
-        elif (index := self.scroll_offset.y + offset.y - HEAD_LINES) < len(self._rows):
-            self._move_to(index)
-            if event.chain == 2:
-                self.post_message(self.Opened())
+    def column_at(self, x: int) -> str:
+        """The column of a cell."""
+        return next((place.column.id for place in self._places if place.at <= x < place.at + place.width), "")

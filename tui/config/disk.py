@@ -56,4 +56,4 @@ def write_file(path: Path, text: str) -> None:
             os.chmod(target, mode)
     except OSError as error:
         raise SofttuneError(f"{path} cannot be written: {error.strerror}",
-                            "check the folder and its permissions; the changes are still in the form") from None
+                            "check the folder and its permissions; nothing was changed") from None

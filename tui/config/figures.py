@@ -8,7 +8,7 @@ from textual.content import Content
 
 from core.contract.config import Config
 from core.contract.estimate import UNKNOWN, MemoryEstimate, ModelShape, chosen_device, estimate_memory
-from core.contract.plan import TrainingPlan, plan_training, split_sizes
+from core.contract.plan import BOTTLENECK, TrainingPlan, plan_training, split_sizes, trainable_parameters
 from tui.config.facts import Facts, Machine
 from tui.formatting import counted, data_size, small_percent
 from tui.visible import visible_line
@@ -66,10 +66,13 @@ def _schedule(config: Config, plan: TrainingPlan) -> list[Line]:
 def _parameters(config: Config, shape: ModelShape | None) -> list[Line]:
     virtual = config.soft_prompts.num_virtual_tokens
     hidden = shape.hidden if shape else config.soft_prompts.embedding_dim
+    residual = config.soft_prompts.reparameterisation == "residual"
+    network = f" and a network {BOTTLENECK} wide, while it trains" if residual else ""
     if hidden is None:
-        return [Line("trainable", "–", f"{virtual} × H; H is {UNKNOWN}")]
-    share = f"; {small_percent(virtual * hidden / shape.parameters)} of the model" if shape else ""
-    lines = [Line("trainable", f"{virtual * hidden:,}", f"{virtual} × {hidden:,}{share}")]
+        return [Line("trainable", "–", f"{virtual} × H{network}; H is {UNKNOWN}")]
+    trainable = trainable_parameters(config.soft_prompts, hidden)
+    share = f"; {small_percent(trainable / shape.parameters)} of the model" if shape else ""
+    lines = [Line("trainable", f"{trainable:,}", f"{virtual} × {hidden:,}{network}{share}")]
     return [*lines, Line("frozen", f"{shape.parameters:,}")] if shape else lines
 
 

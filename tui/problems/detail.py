@@ -174,10 +174,11 @@ def empty_note(attempt: Attempt) -> Blocks:
 
 
 def output_blocks(attempt: Attempt, whose: str = "") -> Blocks:
-    """Traceback and captured output."""
+    """Traceback, captured output, and what the model wrote where that was processed."""
     output = attempt.execution
     parts: list[Block] = []
-    for name, text in (("traceback", output.traceback), ("printed", output.stdout), ("error output", output.stderr)):
+    for name, text in (("traceback", output.traceback), ("printed", output.stdout), ("error output", output.stderr),
+                       ("written by the model, before post-processing", output.raw)):
         if text.strip():
             shown, more = shortened(text.rstrip("\n"))
             plain = plain_of(shown)

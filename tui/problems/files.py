@@ -52,6 +52,8 @@ class Execution:
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
     isolation: str = ""
+    raw: str = ""
+    """What the model wrote, where the completion was processed and is something else."""
 
     @property
     def texts(self) -> tuple[str, str, str]:
@@ -138,8 +140,10 @@ def _state(row: Mapping[str, Any]) -> ProblemState:
 
 
 def _execution(row: Mapping[str, Any]) -> Execution:
+    raw = text(row, "raw_completion")
     return Execution(text(row, "traceback"), text(row, "stdout"), text(row, "stderr"), _number(row.get("cpu_seconds")),
-                     _number(row.get("peak_memory_mb")), text(row, "isolation"))
+                     _number(row.get("peak_memory_mb")), text(row, "isolation"),
+                     raw if raw != text(row, "completion") else "")
 
 
 def _number(value: Any) -> float | None:
@@ -152,7 +156,7 @@ def _whole(value: Any) -> int:
 
 def _split(folder: RunFolder) -> Split | None:
     try:
-        return folder.read_record().split
+        return folder.read_record().scored_split
     except (OSError, ValidationError):
         return None  # the Train screen tells that run.json is damaged; here only the tags are missing
 

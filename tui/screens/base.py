@@ -14,7 +14,8 @@ from tui.status import header
 from tui.widgets.hints import HintBar
 from tui.widgets.panel import Panel
 
-TABS = (("1", "Train"), ("2", "Checkpoints"), ("3", "Problems"), ("4", "Config"), ("5", "Playground"))
+TABS = (("1", "Train"), ("2", "Checkpoints"), ("3", "Problems"), ("4", "Config"), ("5", "Playground"),
+        ("6", "Sweep"))
 """Screens with the keys that lead to them."""
 
 

@@ -50,6 +50,8 @@ class CheckpointsScreen(CheckpointBrowser):
         Binding("o", "sort", "sort", id="checkpoints.sort", tooltip="choose the column to sort by"),
         Binding("O", "reverse", "reverse", id="checkpoints.reverse", key_display="O", show=False,
                 tooltip="sort the other way round"),
+        Binding("m", "members", "members", id="checkpoints.members", show=False,
+                tooltip="the checkpoints of trials and folds too, or those of whole runs alone"),
         Binding("x", "give_up", "give up scoring", id="checkpoints.give_up", tooltip="give up the scoring; asks first"),
         Binding("t", "tokens", "tokens", id="checkpoints.tokens",
                 tooltip="show the vocabulary tokens nearest to each virtual token"),
@@ -103,7 +105,7 @@ class CheckpointsScreen(CheckpointBrowser):
             self.app.push_screen(Message(error.what, error.remedy, "error"))
             return None
 
-    def on_checkpoint_table_opened(self) -> None:
+    def on_line_table_opened(self) -> None:
         """As enter does."""
         self.action_open()
 

@@ -69,7 +69,7 @@ class OverlayChoice(ModalScreen[tuple[str, ...] | None]):
         box = "[x]" if choice.run_id in self._chosen else "   " if choice.barred else "[ ]"
         words = f"✗ {visible_line(choice.barred)}" if choice.barred else choice.words
         return Content.assemble(
-            (box, "bold $accent"), " ", f"{visible_line(choice.run_id):<27.40}", "  ",
+            (box, "bold $accent"), " ", f"{visible_line(choice.name):<27.40}", "  ",
             (f"{status.glyph} {status.word:<9}", status.style), " ", (words, "$text-muted"),
         )
 

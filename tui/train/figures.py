@@ -1,4 +1,4 @@
-"""What the Train screen says in numbers: the "now" panel, the stage bar and the score table. Pure functions."""
+"""What the Train screen says in numbers: the "now" panel and the stage bar. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from core.contract.events import EvaluationCompleted, Memory, Score
-from core.contract.statistics import wilson_interval
-from core.contract.wording import measured_ks, samples_each, share_text
+from core.contract.events import Memory
 from tui.follower import Scene
 from tui.formatting import clock_time, counted, data_size, duration, figure, rate, small_percent
 from tui.run_view import RunView
 from tui.train.hardware import Reading
 from tui.train.overlays import OtherRun
+from tui.train.results import results
 from tui.visible import visible_line
 
 LABEL_WIDTH = 16
@@ -22,7 +21,8 @@ COLUMN_WIDTH = 37
 """Cells that a label with its value takes."""
 
 _MOST_COLUMNS = 4
-_WIDE_TABLE = 62
+LEAST = 3
+"""Lines of figures that stay above the results."""
 
 Pair = tuple[str, str]
 """Label and value; a label that begins with a WARNING sign is shown as one."""
@@ -47,9 +47,9 @@ def now_panel(
     """
     view = scene.view
     measured = reading is not None and reading.process_memory is not None
-    pairs = [*_troubles(view), *_at_cursor(view, cursor), *_losses(view), *_others(others), *_pace(scene, now),
-             *_machine(reading), *_memory(view, measured), *_setup(view)]
-    table = score_table(view, width)
+    pairs = [*_troubles(view), *_followed(scene), *_at_cursor(view, cursor), *_losses(view), *_others(others),
+             *_pace(scene, now), *_machine(reading), *_memory(view, measured), *_setup(view)]
+    table = results(view, width, height - LEAST)
     if table and height < len(table) + 2 and cursor is not None:
         table = []  # what is being read comes first where there is no room for both
     room = height - (len(table) + 1 if table else 0)
@@ -82,6 +82,16 @@ def _troubles(view: RunView) -> list[Pair]:
     if view.step and view.step.skipped:
         pairs.append((f"{WARNING}not finite", f"{counted(view.step.skipped, 'steps')} skipped"))
     return pairs
+
+
+def _followed(scene: Scene) -> list[Pair]:
+    """Whose curves these are, where the run has several."""
+    view = scene.view
+    if view.plan is None or not view.plan.name:
+        return []
+    trials = view.sweep.trials if view.sweep else None
+    of = f" of {trials:,} trials" if trials else f" of {scene.folds} folds" if scene.folds else ""
+    return [("curves of", f"{visible_line(view.plan.name)}{of}")]
 
 
 def _at_cursor(view: RunView, cursor: float | None) -> list[Pair]:
@@ -175,49 +185,6 @@ def _setup(view: RunView) -> list[Pair]:
     if view.model:
         pairs.append(("model", visible_line(view.model)))
     return pairs
-
-
-def score_table(view: RunView, width: int) -> list[Content]:
-    """Total, passed, failed and pass@k of the newest evaluation; all, training and held-out problems apart.
-
-    Below each kind stands the model alone, where it was scored. One sample a problem has a range, several have pass@10
-    and pass@100 where there is room, and what "passed" means.
-    """
-    if view.score is None:
-        return []
-    rows = _by_kind(view.score)
-    alone = _by_kind(view.baseline) if view.baseline else {}
-    wide = width >= _WIDE_TABLE
-    gap = "  " if wide else ""
-    ks, each = measured_ks(rows.values()), samples_each(rows.values())
-    while len(ks) > 1 and 27 + 3 * len(gap) + len(ks) * (9 + len(gap)) > width:
-        ks.pop()
-    head = f"{'':<8}{gap}{'total':>6}{gap}{'passed':>7}{gap}{'failed':>7}"
-    head += "".join(f"{gap}{f'pass@{k}':>{8 if k == 1 else 9}}" for k in ks)
-    return [
-        Content.styled(head + ("      95 % range" if wide and not each else ""), "$text-muted"),
-        *(line for name, part in rows.items() for line in (
-            _score_row(name, part, gap, ks, ranged=wide and not each),
-            *([_score_row(" alone", alone[name], gap, ks, ranged=wide and not each)] if name in alone else []),
-        )),
-        *([Content.styled(f"passed: at least one of {each} samples", "$text-muted")] if each else []),
-    ]
-
-
-def _by_kind(event: EvaluationCompleted) -> dict[str, Score]:
-    if event.heldout.total == event.overall.total > 0:  # a cross-validation
-        return {"held-out": event.heldout}
-    return {"all": event.overall, "training": event.train, "held-out": event.heldout}
-
-
-def _score_row(name: str, score: Score, gap: str, ks: Sequence[int], *, ranged: bool) -> Content:
-    low, high = wilson_interval(score.passed, score.total)
-    around = f"   {low:.3f} – {high:.3f}" if ranged and score.total else ""
-    shares = "".join(f"{gap}{share_text(score.pass_at(k)):>{8 if k == 1 else 9}}" for k in ks)
-    return Content.assemble(
-        (f"{name:<8}", "$text-muted"), f"{gap}{score.total:>6}", (f"{gap}{score.passed:>7}", "$text-success"),
-        (f"{gap}{score.failed:>7}", "$text-error"), (shares, "bold"), (around, "$text-muted"),
-    )
 
 
 def stage_bar(scene: Scene, now: float, width: int) -> Content:

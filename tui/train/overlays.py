@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.contract.errors import SofttuneError
 from core.contract.record import State
-from core.contract.runs import RunFolder, RunSummary, list_runs
+from core.contract.runs import RunFolder, RunSummary, list_runs, summarize
 from tui.engine import RunLink
 from tui.formatting import figure
 from tui.run_view import RunView, advance
@@ -44,7 +44,9 @@ class OtherRun:
 
     @property
     def name(self) -> str:
-        """Its id without the year, which is the same for most."""
+        """Its id without the year, which is the same for most; of a part of a run its own name."""
+        if "/" in self.run_id:
+            return self.run_id.rpartition("/")[2]
         return self.run_id[5:] if self.run_id[:4].isdigit() else self.run_id
 
     def traces(self, smooth: Curve, heldout: Curve) -> tuple[Trace, Trace]:
@@ -58,10 +60,16 @@ class Choice:
     """A run that could be laid over another; `barred` says why one cannot."""
 
     run_id: str
+    """Behind the folder of runs."""
     state: State
     started: float
     heldout_loss: float | None = None
     barred: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its id, of a part of a run its own name alone."""
+        return self.run_id.rpartition("/")[2]
 
     @property
     def words(self) -> str:
@@ -71,10 +79,12 @@ class Choice:
 
 
 def choices(runs: Path, shown: str) -> list[Choice]:
-    """The other runs, newest first; [] where the folder cannot be read."""
+    """The other runs: first those that the shown one is made of, or is part of, then the newest; [] where the folder
+    cannot be read."""
     try:
-        summaries = list_runs(runs)
-    except SofttuneError:
+        whole = RunFolder(runs / shown.partition("/")[0])
+        summaries = [*map(summarize, whole.members() if shown else []), *list_runs(runs)]
+    except (OSError, SofttuneError):
         return []
     return [_choice(summary) for summary in summaries if summary.folder.run_id != shown]
 

@@ -96,7 +96,7 @@ def _rate(view: RunView, base: Picture) -> tuple[Picture, str]:
     last = view.learning_rate.last
     values = _values(base.cursor, own, (), rate) if base.cursor is not None else rate(last) if last is not None else ""
     picture = replace(base, title="learning rate", traces=own, logarithmic=False, from_zero=True,
-                      empty="warm-up, then decay")
+                      empty="warm-up, then the schedule")
     return picture, values
 
 

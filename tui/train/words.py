@@ -11,7 +11,7 @@ from tui.follower import Scene
 from tui.formatting import counted, figure, rate
 from tui.status import status_of
 from tui.train.diagnoses import Diagnosis
-from tui.train.figures import score_table
+from tui.train.results import fold_table, score_table
 from tui.visible import visible, visible_line
 
 
@@ -88,6 +88,7 @@ def copied_lines(scene: Scene, found: Sequence[Diagnosis] = ()) -> str:
         lines.append(f"best held-out loss {figure(view.best.loss)} (epoch {view.best.epoch})")
     if view.step:
         lines += [f"learning rate {rate(view.step.learning_rate)}", f"gradient norm {figure(view.step.grad_norm, 2)}"]
-    lines += [line.plain.rstrip() for line in score_table(view, 80)]
+    lines += [line.plain.rstrip() for line in (fold_table(view, 80) or score_table(view, 80))]
+    lines += [view.verdict] if view.verdict else []
     lines += [f"{one.kind}: {one.what}; {one.remedy}" for one in found]
     return visible("\n".join(lines))

@@ -36,7 +36,7 @@ class Plot(Widget):
         """Show a picture.
 
         Args:
-            picture: what to draw; one that differs in its cursor alone needs no new drawing.
+            picture: what to draw; one that differs in its cursor or spot alone needs no new drawing.
             values: stands in the lower edge, in Content markup.
             at_once: a key asked for it, so that it does not wait for its turn.
         """
@@ -47,7 +47,7 @@ class Plot(Widget):
             self.border_title = self._legend(picture)
             self._drawn = None
             self._redraw_soon(at_once)
-        elif picture.cursor != before.cursor:
+        elif (picture.cursor, picture.spot) != (before.cursor, before.spot):
             self.border_title = self._legend(picture)
             self.refresh()
 
@@ -95,4 +95,6 @@ class Plot(Widget):
             self._drawing = drawing(self._picture, *size)
             self._drawn, self._drawn_at = size, monotonic()
             self.builds += 1
+        if self._picture.spot is not None:
+            return self._drawing.with_spot(self._picture.spot, self._picture.logarithmic)
         return self._drawing.with_cursor(self._picture.cursor)

@@ -19,17 +19,24 @@ from tui.train.curves import Curve
 
 Glyph = Literal["line", "dots", "points"]
 
+XScale = Literal["steps", "whole", "numbers", "powers", "names"]
+"""What an x value is: a step, another whole number, any number, the log10 of one, the place of a name."""
+
 MARKS: dict[Glyph, str] = {"line": "━", "dots": "⠢", "points": "●"}
 """How each kind of trace looks in a legend: told apart by shape, not by colour alone."""
 
 CURSOR = "│"
 """The cursor's cells."""
 
+SPOT = "◆"
+"""The cell of a point that is marked."""
+
 LARGEST = 1e150
 """Values beyond are drawn here: the span of two of them still has to be a number."""
 
 _AXIS_LINES = 2
 _CURSOR_STYLE = "$foreground"
+_SPOT_STYLE = "bold $text-accent"
 _FRAME_TAG = 90
 _FIRST_TAG = 100
 _FRAME_STYLE = "$plot-frame 85%"
@@ -71,15 +78,22 @@ class Picture:
     every step."""
     cursor: float | None = None
     """The x value at which a vertical line stands."""
+    spot: tuple[float, float] | None = None
+    """A point that is marked."""
+    x_scale: XScale = "steps"
+    x_names: tuple[str, ...] = ()
+    """What stands at 0, 1, 2, … of the x axis, where these are places of names."""
 
     def same_as(self, other: Picture) -> bool:
-        """Whether both draw alike but for the cursor; curves are compared by identity, because they are long."""
+        """Whether both draw alike but for cursor and spot; curves are compared by identity, because they are long."""
         return (
             len(self.traces) == len(other.traces)
             and all(_same(a.curve, b.curve) and (a.name, a.style, a.glyph, a.mark) == (b.name, b.style, b.glyph, b.mark)
                     for a, b in zip(self.traces, other.traces, strict=True))
-            and (self.title, self.window, self.logarithmic, self.from_zero, self.empty, self.ahead)
-            == (other.title, other.window, other.logarithmic, other.from_zero, other.empty, other.ahead)
+            and (self.title, self.window, self.logarithmic, self.from_zero, self.empty, self.ahead, self.x_scale,
+                 self.x_names)
+            == (other.title, other.window, other.logarithmic, other.from_zero, other.empty, other.ahead, other.x_scale,
+                other.x_names)
         )
 
     def x_limits(self) -> tuple[float, float] | None:
@@ -105,6 +119,27 @@ class Drawing:
     """Cells of the canvas."""
     low: float = 0.0
     high: float = 0.0
+    y_axis: Axis = Axis(0.0, 0.0, ())
+
+    def with_spot(self, spot: tuple[float, float] | None, logarithmic: bool) -> Content:
+        """The content with one point marked, over whatever is there."""
+        if spot is None or not self.columns:
+            return self.content
+        lines = [*self.content.split("\n", allow_blank=True)]  # Textual keeps the list that it gives
+        x, y = spot[0], math.log10(spot[1]) if logarithmic and spot[1] > 0 else spot[1]
+        across = (x - self.low) / (self.high - self.low)
+        up = (y - self.y_axis.low) / (self.y_axis.high - self.y_axis.low)
+        if not (0 <= across <= 1 and 0 <= up <= 1):
+            return self.content
+        column, rows = self.left + int(across * (self.columns - 1) + 0.5), len(lines) - _AXIS_LINES
+        row = rows - 1 - int(up * (rows - 1) + 0.5)
+        # plotext rounds halves in another way: the point may have been drawn in the next cell.
+        near = [(row + j, column + i) for j in (0, 1, -1) for i in (0, 1, -1) if 0 <= row + j < rows]
+        drawn = (cell for cell in near if lines[cell[0]].plain[cell[1]:cell[1] + 1].strip())
+        row, column = next(drawn, (row, column))
+        line = lines[row].pad_right(max(0, column - len(lines[row].plain)))
+        lines[row] = Content.assemble(line[:column], (SPOT, _SPOT_STYLE), line[column + 1:])
+        return Content("\n").join(lines)
 
     def with_cursor(self, x: float | None) -> Content:
         """The content with a vertical line at `x`; cells that a curve has keep it."""
@@ -146,10 +181,10 @@ def drawing(picture: Picture, width: int, height: int) -> Drawing:
         nothing = "nothing above zero to draw on a log scale" if picture.logarithmic else "no data in this window"
         said = nothing if any(len(t.curve) for t in picture.traces) else picture.empty
         return Drawing(_sentence(said, width, height))
-    x_axis, y_axis = _x_axis(across, width), _y_axis(span, height, picture)
+    x_axis, y_axis = _x_axis(across, width, picture), _y_axis(span, height, picture)
     content = _styled(_plotext(drawables, x_axis, y_axis, width, height), picture)
     left = max((len(words) for _, words in y_axis.ticks), default=0) + 1
-    return Drawing(content, left, max(0, width - left), x_axis.low, x_axis.high)
+    return Drawing(content, left, max(0, width - left), x_axis.low, x_axis.high, y_axis)
 
 
 def _prepared(trace: Trace, across: tuple[float, float], width: int, logarithmic: bool) -> Drawable:
@@ -162,8 +197,15 @@ def _prepared(trace: Trace, across: tuple[float, float], width: int, logarithmic
     return trace, xs, ys
 
 
-def _x_axis(across: tuple[float, float], width: int) -> Axis:
-    return linear_axis(*across, at_most=max(2, width // 9), whole=True)
+def _x_axis(across: tuple[float, float], width: int, picture: Picture) -> Axis:
+    at_most = max(2, width // 9)
+    if picture.x_scale == "names":
+        room = max(1, width // max(1, len(picture.x_names)) - 2)
+        return Axis(*across, tuple((float(place), name if len(name) <= room else f"{name[:room - 1]}…")
+                                   for place, name in enumerate(picture.x_names)))
+    if picture.x_scale == "powers":
+        return log_axis(10 ** across[0], 10 ** across[1], at_most)
+    return linear_axis(*across, at_most=at_most, whole=picture.x_scale in ("steps", "whole"))
 
 
 def _y_axis(span: tuple[float, float], height: int, picture: Picture) -> Axis:

@@ -1,0 +1,1 @@
+"""What the Sweep screen shows and does: trials as its events tell them, the table, the slices, a trial's settings."""
