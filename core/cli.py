@@ -20,11 +20,11 @@ from core.contract.config import DEFAULT_CONFIG_FILE, Config
 from core.contract.config_file import load_config
 from core.contract.control import Command, ControlInbox, StopRequested
 from core.contract.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, SofttuneError, UsageError
-from core.contract.events import Event, Notice, RunFailed, RunStopped
+from core.contract.events import Event, Notice, RunFailed, RunStarted, RunStopped
 from core.contract.files import write_whole
-from core.contract.liveness import at_work, identity
+from core.contract.liveness import at_work, identity, judge
 from core.contract.plan import check_folds
-from core.contract.record import ACTIVE, Kind
+from core.contract.record import ACTIVE, Kind, RunRecord
 from core.contract.runs import RunFolder, check_outputs, create_run, find_run, list_runs, summarize
 from core.contract.sweep_plan import read_sweep
 from core.contract.wording import describe, score_table
@@ -248,7 +248,7 @@ def _work(folder: RunFolder, options: argparse.Namespace) -> int:
                 list(record(iter([_stopped(folder)]), folder, control))
 
         with stopping(control, left_behind, detached=options.queued is not None or options.detached) as signals:
-            config = _taken_up(folder, heartbeat, options)
+            config, notices = _taken_up(folder, heartbeat, options)
             known = folder.read_record()
 
             def job(module: ModuleType) -> Iterator[Event]:
@@ -261,7 +261,8 @@ def _work(folder: RunFolder, options: argparse.Namespace) -> int:
                 resume = options.resume is not None
                 return module.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
 
-            events = record(_with_torch(MODULES[known.kind], job, control, folder), folder, control)
+            events = _told_early(_with_torch(MODULES[known.kind], job, control, folder), notices)
+            events = record(events, folder, control)
             with captured_libraries(folder.engine_log) as streams, outlets(*streams) as (out, err):
                 with reporter(out, err, as_json=options.json) as show:
                     status = _drain(events, show, control, signals)
@@ -285,25 +286,48 @@ def _run_folder(options: argparse.Namespace, name: str, **fields: Any) -> RunFol
     return find_run(options.resume if options.queued is None else options.queued)
 
 
-def _taken_up(folder: RunFolder, heartbeat: float | None, options: argparse.Namespace) -> Config:
+def _taken_up(
+    folder: RunFolder, heartbeat: float | None, options: argparse.Namespace
+) -> tuple[Config, Iterable[Notice]]:
     """The configuration of a run that this process holds the lock of, and that from now on is known to be its.
+
+    And what to tell of that: a damaged record is put right where a run is to go on.
 
     Args:
         heartbeat: the last sign of life of an engine before this one.
     """
     run = summarize(folder, heartbeat)
-    if run.state == "damaged":
+    found = folder.recovered_record() if options.resume is not None else None
+    if run.state == "damaged" and not found:
         raise UsageError(f"{folder.run_id} is damaged: {run.reason}", "start a new run")
-    if options.resume is not None and run.state in ACTIVE:
-        raise UsageError(f"{folder.run_id} is {run.state}", "it needs no resuming; `softtune` attaches to it")
-    if options.queued is not None and run.state != "queued":
-        raise UsageError(f"{folder.run_id} is {run.state}, not queued", "softtune train --resume goes on with a run")
-    config, record = folder.read_config(), folder.read_record()
+    record, how = found or (folder.read_record(), "")
+    state = judge(record, heartbeat).state
+    if options.resume is not None and state in ACTIVE:
+        raise UsageError(f"{folder.run_id} is {state}", "it needs no resuming; `softtune` attaches to it")
+    if options.queued is not None and state != "queued":
+        raise UsageError(f"{folder.run_id} is {state}, not queued", "softtune train --resume goes on with a run")
+    config = folder.read_config()
     folder.check_config_unchanged(record)
     if options.resume is not None:
+        check_unfinished(folder, config, record)
         check_outputs(config)
+    if found:
+        folder.restore_record(record)
     folder.write_record(record.model_copy(update={**identity(), "state": "queued", "ended": None, "error": ""}))
-    return config
+    return config, [Notice(what=f"{folder.record_file} was damaged or missing", remedy=how)] if found else []
+
+
+def check_unfinished(folder: RunFolder, config: Config, record: RunRecord) -> None:
+    """Raise UsageError where a run has come to its end, with the scores that it wants and that it can have here."""
+    from core.evaluation.permission import refusal_to_run
+
+    if record.state != "finished":
+        return
+    if config.evaluation.score_after_training and not record.pass_at_1 and not refusal_to_run(config.evaluation):
+        return
+    best = folder.checkpoints / "best.pt"
+    use = f"its best checkpoint is {best}: softtune infer {best} completes problems with it; " if best.exists() else ""
+    raise UsageError(f"{folder.run_id} is finished", f"{use}softtune train starts a new run")
 
 
 def run_infer(options: argparse.Namespace) -> int:
@@ -336,6 +360,14 @@ def _with_torch(
         yield _stopped(folder) if folder else RunStopped(step=0)
     else:
         yield from job(module)
+
+
+def _told_early(events: Iterator[Event], notices: Iterable[Notice]) -> Iterator[Event]:
+    """A job's events, with these notices after its beginning."""
+    for event in events:
+        yield event
+        if isinstance(event, RunStarted):
+            yield from notices
 
 
 def _stopped(folder: RunFolder) -> RunStopped:

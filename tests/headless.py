@@ -27,12 +27,15 @@ def settings(model: Path, **changes: object) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
 
-def forked(arguments: list[str], folder: Path) -> ForkServerProcess:
+def forked(arguments: list[str], folder: Path, *, leads: bool = False) -> ForkServerProcess:
     """The command in a process that has torch imported from the start: for tests of many short runs.
 
-    It writes to `stdout` and `stderr` in the folder, which may be pipes there.
+    It writes to `stdout` and `stderr` in the folder, which may be pipes there, or links to a terminal.
+
+    Args:
+        leads: it leads a session of its own, and a terminal that it opens is that session's.
     """
-    return _forked(_command, arguments, folder)
+    return _forked(_command, arguments, folder, leads)
 
 
 def done_forked(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -52,18 +55,22 @@ def forked_script(script: Path, arguments: list[str], folder: Path) -> ForkServe
     return _forked(_script, [str(script), *arguments], folder)
 
 
-def _forked(work: Callable[[list[str]], None], arguments: list[str], folder: Path) -> ForkServerProcess:
+def _forked(
+    work: Callable[[list[str]], None], arguments: list[str], folder: Path, leads: bool = False
+) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.jobs", "core.recorder", "transformers.models.qwen2.modeling_qwen2"])
-    process = context.Process(target=_there, args=(work, arguments, folder))
+    process = context.Process(target=_there, args=(work, arguments, folder, leads))
     process.start()
     return process
 
 
-def _there(work: Callable[[list[str]], None], arguments: list[str], folder: Path) -> None:
+def _there(work: Callable[[list[str]], None], arguments: list[str], folder: Path, leads: bool) -> None:
+    if leads:
+        os.setsid()
     os.chdir(folder)
     for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(name, (os.O_RDWR if leads else os.O_WRONLY) | os.O_CREAT | os.O_APPEND), number)
         setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
     work(arguments)
 

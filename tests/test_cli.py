@@ -3,17 +3,23 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from core.cli import check_unfinished
+from core.contract.config import Config
+from core.contract.errors import UsageError, WeakSandboxError
 from core.contract.events import EVENT_TYPES, parse_event
+from core.contract.runs import create_run
 from core.data.humaneval import load_problems
-from tests.headless import CORE, done_forked, settings
+from tests.headless import CORE, done_forked, forked, settings
 
 SECTIONS = ["data", "forward", "head", "backward", "optimizer", "validation", "writing", "tracing"]
 
@@ -209,11 +215,12 @@ def test_a_mistyped_command_is_not_taken_for_a_file(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_stops_the_run_with_a_checkpoint(tiny_options: list[str], tmp_path: Path) -> None:
     long = [*tiny_options, "--set", "training.num_epochs=100000", "--set", "evaluation.early_stopping_patience=null"]
-    process = subprocess.Popen([*CORE, "train", "--json", *long], cwd=tmp_path, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(60) == 1
+    os.mkfifo(tmp_path / "stdout")
+    process = forked(["train", "--json", *long], tmp_path)
+    with open(tmp_path / "stdout") as reading:
+        assert reading.readline()
+    process.join(60)
+    assert process.exitcode == 1
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "run.json").read_text())["state"] == "stopped"
 
@@ -238,6 +245,51 @@ def test_nohup_is_respected_and_closed_streams_do_no_harm(tiny_options: list[str
         time.sleep(0.1)
     process.send_signal(signal.SIGHUP)
     assert process.wait(60) == 0
+
+
+def test_a_run_that_is_finished_is_not_gone_on_with(trained: tuple[Path, str, str]) -> None:
+    place, *_ = trained
+    (folder,) = (place / "runs").iterdir()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = done_forked("train", "--resume", "last", cwd=place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{folder.name} is finished" in done.stderr
+    assert f"softtune infer runs/{folder.name}/checkpoints/best.pt" in done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("state", "wanted", "scored", "refused", "finished"), [
+    ("finished", True, True, False, True), ("finished", True, False, False, False),
+    ("finished", True, False, True, True), ("finished", False, False, False, True),
+    ("stopped", True, True, False, False), ("failed", False, False, False, False),
+])
+def test_a_run_is_finished_when_it_has_the_scores_that_it_can_have(
+    state: str, wanted: bool, scored: bool, refused: bool, finished: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusal = WeakSandboxError() if refused else None
+    monkeypatch.setattr("core.evaluation.permission.refusal_to_run", lambda settings: refusal)
+    config = Config.model_validate({"evaluation": {"score_after_training": wanted}})
+    folder = create_run(config, "x", tmp_path)
+    told = {"state": state, "pass_at_1": {"all": 0.5} if scored else {}}
+    with pytest.raises(UsageError, match="x is finished") if finished else nullcontext():
+        check_unfinished(folder, config, folder.read_record().model_copy(update=told))
+
+
+def test_a_damaged_record_is_put_right_where_a_run_goes_on(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+    place, *_ = trained
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    whole = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text('{"run_id": ')
+    listed = done_forked("runs", cwd=tmp_path).stdout
+    assert "damaged" in listed and f"softtune train --resume {folder.name} puts it right" in listed
+    done = done_forked("train", "--resume", "last", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "run.json was damaged or missing" in done.stderr and "run.json.previous, is taken instead" in done.stderr
+    now = json.loads((folder / "run.json").read_text())
+    assert {key for key in whole if now[key] != whole[key]} <= {"pid", "pid_started", "ended", "oom_kills"}
+    assert '"type":"Notice"' in (folder / "events.jsonl").read_text()
 
 
 def result_rows(passed: str, sides: str = "tth") -> str:

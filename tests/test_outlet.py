@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import termios
 import threading
 import time
@@ -23,9 +22,9 @@ from core.contract.events import Event, Notice, Progress, RunFailed, parse_event
 from core.contract.wording import describe
 from core.outlet import Outlet, outlets
 from tests.headless import (
-    CORE,
     events_text,
     finished_without_a_reader,
+    forked,
     run_folder,
     settings,
     state,
@@ -184,18 +183,25 @@ class StalledTerminal:
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self.master, self.slave = pty.openpty()
         termios.tcflow(self.slave, termios.TCOOFF)
-        self.process = subprocess.Popen(
-            [*CORE, *arguments], cwd=folder, stdin=self.slave, stdout=self.slave, stderr=self.slave,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm"},
-        )
+        for name in ("stdout", "stderr"):
+            (folder / name).symlink_to(os.ttyname(self.slave))
+        self.process = forked(arguments, folder, leads=True)
 
     def __enter__(self) -> "StalledTerminal":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
+
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self.process.exitcode
+
+    def ended(self, seconds: float) -> int | None:
+        """The exit status, waiting so long for it at most."""
+        self.process.join(seconds)
+        return self.process.exitcode
 
     def go_on(self) -> str:
         """Let it flow; everything that is shown until the run ends."""
@@ -219,11 +225,11 @@ def test_a_run_in_a_stalled_terminal_finishes_and_then_shows_its_story(tiny_mode
     begun = time.monotonic()
     options = settings(tiny_model_folder, training__num_epochs=20, evaluation__early_stopping_patience="null")
     with StalledTerminal(["train", *options], tmp_path) as terminal:
-        wait_until(lambda: state(tmp_path) == "finished", terminal.process.poll)
+        wait_until(lambda: state(tmp_path) == "finished", terminal.status)
         time.sleep(max(0.0, begun + BLOCKED_SECONDS - time.monotonic()))
-        assert terminal.process.poll() is None, "it did not wait for its terminal"
+        assert terminal.status() is None, "it did not wait for its terminal"
         shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.go_on())
-        assert terminal.process.wait(30) == 0
+        assert terminal.ended(30) == 0
     assert [int(number) for number in re.findall(r"epoch (\d+)/20 done", shown)] == [*range(1, 21)]
     assert shown.index("epoch 20/20 done") < shown.index("finished in") < shown.rindex("held-out")
 
@@ -231,9 +237,9 @@ def test_a_run_in_a_stalled_terminal_finishes_and_then_shows_its_story(tiny_mode
 def test_a_stop_does_not_wait_for_a_stalled_terminal(tiny_model_folder: Path, tmp_path: Path) -> None:
     options = settings(tiny_model_folder, training__num_epochs=100_000, evaluation__early_stopping_patience="null")
     with StalledTerminal(["train", *options], tmp_path) as terminal:
-        wait_until(lambda: "StepCompleted" in events_text(tmp_path), terminal.process.poll)
-        terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.process.wait(10) == 130
+        wait_until(lambda: "StepCompleted" in events_text(tmp_path), terminal.status)
+        os.kill(terminal.process.pid or 0, signal.SIGTERM)
+        assert terminal.ended(10) == 130
         os.close(terminal.slave)
         os.close(terminal.master)
     assert state(tmp_path) == "stopped" and (run_folder(tmp_path) / "checkpoints" / "last.pt").exists()
@@ -243,10 +249,10 @@ def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(tiny_model_folde
     options = settings(tiny_model_folder, training__num_epochs=100_000, evaluation__early_stopping_patience="null")
     with StalledTerminal(["train", *options], tmp_path) as terminal:
         termios.tcflow(terminal.slave, termios.TCOON)
-        wait_until(lambda: "StepCompleted" in events_text(tmp_path), terminal.process.poll)
+        wait_until(lambda: "StepCompleted" in events_text(tmp_path), terminal.status)
         os.close(terminal.slave)
         os.close(terminal.master)  # the kernel sends SIGHUP, and whoever writes gets EIO
-        assert terminal.process.wait(10) == 130
+        assert terminal.ended(10) == 130
     assert state(tmp_path) == "stopped" and (run_folder(tmp_path) / "checkpoints" / "last.pt").exists()
 
 

@@ -24,7 +24,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a temporary file that becomes `path` when the block ends without an error (write, fsync, rename).
 
     Args:
-        previous: what is at `path` by then gets this name, a moment before.
+        previous: what is at `path` by then gets this name, too, a moment before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
@@ -37,8 +37,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; ours are ordinary ones
         if previous:
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(path, previous)
+            _keep(path, previous)
         os.replace(name, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -53,9 +52,20 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
         os.close(folder)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` atomically; text is UTF-8."""
-    with replacing(path) as file:
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file, if it is there, a second name: no moment is without it. Where it can have but one, that one."""
+    second = previous.with_name(f".{previous.name}{_TEMPORARY}")
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.link(path, second)
+            os.replace(second, previous)
+        except OSError:
+            os.replace(path, previous)
+
+
+def write_whole(path: Path, content: str | bytes, previous: Path | None = None) -> None:
+    """Write `content` to `path` atomically; text is UTF-8. For `previous` see `replacing`."""
+    with replacing(path, previous) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -60,6 +61,7 @@ class RunFolder:
 
     config_file = property(lambda self: self.root / "config.yml")
     record_file = property(lambda self: self.root / "run.json")
+    previous_record_file = property(lambda self: self.root / "run.json.previous")
     events_file = property(lambda self: self.root / "events.jsonl")
     control_file = property(lambda self: self.root / "control.jsonl")
     engine_log = property(lambda self: self.root / "engine.log")
@@ -79,8 +81,39 @@ class RunFolder:
         return RunRecord.model_validate_json(read_regular(Path(self.record_file)))
 
     def write_record(self, record: RunRecord) -> None:
-        """Replace run.json as a whole."""
-        write_whole(Path(self.record_file), record.model_dump_json(indent=1) + "\n")
+        """Replace run.json as a whole; the one before stays as run.json.previous."""
+        write_whole(Path(self.record_file), _as_text(record), Path(self.previous_record_file))
+
+    def recovered_record(self) -> tuple[RunRecord, str] | None:
+        """What stands in for a run.json that is damaged or missing, and in words what it was made of.
+
+        That is the record before. Where that is of no use either, a training run has a new one from its config.yml;
+        which problems train follows from that, as when it began. None where there is no way, or run.json is not damaged
+        but of a newer softtune, or cannot be read for another reason.
+        """
+        try:
+            self.read_record()
+            return None
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return None
+        except ValidationError as error:
+            if any(fault["loc"] == ("format_version",) for fault in error.errors()):
+                return None
+        with contextlib.suppress(OSError, ValidationError):
+            previous = RunRecord.model_validate_json(read_regular(Path(self.previous_record_file)))
+            return previous, "the one before it, run.json.previous, is taken instead"
+        if self.members() or self.sweep_file.exists():
+            return None
+        with contextlib.suppress(OSError, SofttuneError):
+            config, started = self.read_config(), Path(self.config_file).stat().st_mtime
+            return _new_record(self, config, started, state="stopped"), "it is made anew from config.yml"
+        return None
+
+    def restore_record(self, record: RunRecord) -> None:
+        """Put a record in place of a damaged one, which does not become the one before."""
+        write_whole(Path(self.record_file), _as_text(record))
 
     def read_config(self) -> Config:
         """The resolved configuration of the run; raises UsageError where it cannot be read."""
@@ -160,12 +193,20 @@ def create_member(folder: RunFolder, name: str, config: Config) -> RunFolder:
 
 def _fill(folder: RunFolder, config: Config, started: float, run_id: str = "", **fields: Any) -> None:
     """Write what a run has before an engine takes it up."""
-    text = render_config(config)
-    write_whole(Path(folder.config_file), text)
-    record = RunRecord(run_id=run_id or folder.run_id, started=started, host=socket.gethostname(),
-                       model=config.model.name, config_sha256=_sha256(text.encode()), **fields)
-    folder.write_record(record)
+    write_whole(Path(folder.config_file), render_config(config))
+    folder.write_record(_new_record(folder, config, started, **{"run_id": run_id or folder.run_id, **fields}))
     Path(folder.events_file).touch()
+
+
+def _new_record(folder: RunFolder, config: Config, started: float, **fields: Any) -> RunRecord:
+    """The record of a run whose config.yml has been written."""
+    known = {"run_id": folder.run_id, "host": socket.gethostname(), "model": config.model.name,
+             "config_sha256": _sha256(Path(folder.config_file).read_bytes())}
+    return RunRecord(started=started, **{**known, **fields})
+
+
+def _as_text(record: RunRecord) -> str:
+    return record.model_dump_json(indent=1) + "\n"
 
 
 def _sha256(content: bytes) -> str:
@@ -203,12 +244,17 @@ def summarize(folder: RunFolder, heartbeat: float | None | Literal["now"] = "now
     try:
         record = folder.read_record()
     except OSError as error:
-        return RunSummary(folder, "damaged", None, f"run.json: {error.strerror}")
+        return _damaged(folder, str(error.strerror))
     except ValidationError as error:
-        first = error.errors()[0]
-        return RunSummary(folder, "damaged", None, f"run.json: {first['msg'].removeprefix('Value error, ')}")
+        return _damaged(folder, error.errors()[0]["msg"].removeprefix("Value error, "))
     state, reason = judge(record, last_heartbeat(Path(folder.lock_file)) if heartbeat == "now" else heartbeat)
     return RunSummary(folder, state, record, reason)
+
+
+def _damaged(folder: RunFolder, fault: str) -> RunSummary:
+    to_mend = not folder.is_member and folder.recovered_record()
+    mend = f"; softtune train --resume {folder.run_id} puts it right" if to_mend else ""
+    return RunSummary(folder, "damaged", None, f"run.json: {fault}{mend}")
 
 
 def list_runs(runs: Path = RUNS) -> list[RunSummary]:

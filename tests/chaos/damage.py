@@ -165,9 +165,10 @@ DAMAGES: list[Damage] = [
     Damage("checkpoints/best.pt", "cut", cut, "same"),
     Damage("checkpoints/best.pt", "with a bit flipped", flipped, "same"),
     Damage("checkpoints/epoch_0001.pt", "cut", cut, "no crash"),
-    *[Damage("run.json", what, change, "refused") for what, change in (
-        ("cut", cut), ("with noise in it", noise), ("empty", empty), ("of a newer format", _newer_record),
+    *[Damage("run.json", what, change, "same") for what, change in (
+        ("cut", cut), ("with noise in it", noise), ("empty", empty),
         ("nested without end", lambda content, chance: DEEP))],
+    Damage("run.json", "of a newer format", _newer_record, "refused"),
     *[Damage("run.json", f"with {which} bit flipped", flipped, "either") for which in ("a", "another")],
     *[Damage("config.yml", what, change, "either") for what, change in (
         ("cut", cut), ("cut elsewhere", cut), ("with noise in it", noise), ("empty", empty))],

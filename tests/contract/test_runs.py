@@ -1,7 +1,9 @@
 """Run folders, and states that are judged and not believed."""
 
 import errno
+import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from core.contract.config import Config
 from core.contract.errors import UsageError
 from core.contract.files import write_whole
 from core.contract.liveness import judge, process_start
+from core.contract.record import Split
 from core.contract.runs import check_outputs, create_run, find_run, list_runs, summarize
 
 
@@ -87,6 +90,65 @@ def test_a_pipe_in_place_of_a_record_is_damage_and_not_waited_for(tmp_path: Path
     folder.record_file.unlink()
     os.mkfifo(folder.record_file)
     assert summarize(folder).state == "damaged" and "no regular file" in summarize(folder).reason
+
+
+def test_a_damaged_record_has_the_one_before_to_stand_in_for_it(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    first = folder.read_record()
+    assert folder.recovered_record() is None and not folder.previous_record_file.exists()
+    second = first.model_copy(update={"step": 5, "split": Split(train=["a"], heldout=["b"])})
+    folder.write_record(second)
+    folder.write_record(second.model_copy(update={"state": "running"}))
+    for damage in ('{"run_id": ', "", "[" * 100_000):
+        folder.record_file.write_text(damage)
+        assert folder.recovered_record() == (second, "the one before it, run.json.previous, is taken instead")
+        reason = summarize(folder).reason
+        assert reason.endswith(f"; softtune train --resume {folder.run_id} puts it right")
+    folder.record_file.unlink()
+    assert folder.recovered_record() is not None
+    folder.restore_record(second)
+    assert folder.read_record() == second and "}" in folder.previous_record_file.read_text()
+    assert sorted(path.name for path in folder.root.iterdir()) == [
+        "config.yml", "events.jsonl", "run.json", "run.json.previous"]
+
+
+def test_without_one_a_training_run_has_a_record_made_anew(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    before = folder.read_record()
+    folder.record_file.write_text("{")
+    record, how = folder.recovered_record() or pytest.fail("there is none")
+    same = ("run_id", "kind", "host", "model", "config_sha256", "split")
+    assert [getattr(record, name) for name in same] == [getattr(before, name) for name in same]
+    assert record.state == "stopped" and abs(record.started - before.started) < 10 and "config.yml" in how
+    folder.member("fold1").root.mkdir(parents=True)
+    assert folder.recovered_record() is None, "its folds cannot be made anew"
+    shutil.rmtree(folder.root / "members")
+    folder.config_file.write_text("training: {num_epochs: none}")
+    assert folder.recovered_record() is None and "puts it right" not in summarize(folder).reason
+
+
+def test_a_record_of_a_newer_softtune_is_not_put_right(tmp_path: Path) -> None:
+    folder = create_run(Config(), "x", tmp_path)
+    folder.write_record(folder.read_record())
+    folder.record_file.write_text(json.dumps({**folder.read_record().model_dump(), "format_version": 999}))
+    assert folder.recovered_record() is None
+    assert "update softtune" in summarize(folder).reason and "puts it right" not in summarize(folder).reason
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_file_before_keeps_a_name_with_hard_links_and_without(
+    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    file, previous = tmp_path / "x", tmp_path / "x.previous"
+    for number in range(3):
+        write_whole(file, str(number), previous)
+    assert (file.read_text(), previous.read_text()) == ("2", "1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.previous"]
 
 
 def test_settings_that_were_changed_since_the_run_began_are_told(tmp_path: Path) -> None:
