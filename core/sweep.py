@@ -36,7 +36,7 @@ from core.contract.events import (
 )
 from core.contract.files import LineFile
 from core.contract.runs import RunFolder
-from core.contract.sweep_plan import Range, SweepPlan
+from core.contract.sweep_plan import Range, SweepPlan, place
 from core.evaluation.permission import refusal_to_run
 from core.failure import failure
 from core.jobs import load
@@ -183,14 +183,7 @@ def _try_here(
 
 def rank(trials: Sequence[TrialCompleted], maximize: bool) -> list[TrialCompleted]:
     """The best first; then those that were pruned, and those that failed."""
-    order = {"complete": 0, "pruned": 1, "failed": 2}
-
-    def key(trial: TrialCompleted) -> tuple[int, float, float, int]:
-        value = math.inf if trial.value is None else -trial.value if maximize else trial.value
-        loss = math.inf if trial.heldout_loss is None else trial.heldout_loss
-        return order[trial.state], value, loss, trial.number
-
-    return sorted(trials, key=key)
+    return sorted(trials, key=lambda one: place(one.state, one.value, one.heldout_loss, one.number, maximize))
 
 
 def _together(config: Config, loaded: LoadedModel, trials: int, folds: int) -> int:

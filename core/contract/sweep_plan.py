@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +94,16 @@ class SweepPlan(BaseModel):
         """What a trial at `point` changes, by "section.key"."""
         changes = dict(self.variants[str(point[VARIANT])]) if VARIANT in point else {}
         return changes | {name: value for name, value in point.items() if name != VARIANT}
+
+
+RANKS = {"complete": 0, "running": 1, "cut short": 1, "pruned": 2, "failed": 3}
+"""Which states of trials come first in a ranking."""
+
+
+def place(state: str, value: float | None, loss: float | None, number: int, maximize: bool) -> tuple[float, ...]:
+    """What trials are ranked by, the least first: state, objective, held-out loss, number."""
+    objective = math.inf if value is None else -value if maximize else value
+    return RANKS[state], objective, math.inf if loss is None else loss, number
 
 
 def changed(config: Config, changes: Mapping[str, Value], source: str = "sweep") -> Config:

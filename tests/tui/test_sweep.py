@@ -37,16 +37,6 @@ def test_trials_come_from_events_and_a_resumed_sweep_tells_them_again() -> None:
     assert restarted.trials[3].heldout_loss is None and restarted.trials[3].state == "running"
 
 
-def test_the_order_is_the_engine_s() -> None:
-    from core.sweep import rank
-
-    for objective in ("heldout_loss", "heldout_pass_at_1"):
-        told = [event for event in sweeping("s", objective) if isinstance(event, ev.TrialCompleted)]
-        view = after(SweepView(), sweeping("s", objective))
-        expected = [trial.number for trial in rank(told, objective == "heldout_pass_at_1")]
-        assert [trial.number for trial in ranked(view, False)] == expected
-
-
 def test_what_an_engine_left_was_cut_short() -> None:
     view = after(SweepView(), sweeping("s", done=2, running=1))
     assert [trial.state for trial in ranked(view, True)] == ["complete", "complete", "running"]

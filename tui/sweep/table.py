@@ -32,7 +32,8 @@ class TrialTable(LineTable[Trial]):
         """Show these trials; the column of the objective stands out."""
         same = [one.id for one in columns] == [one.id for one in self._columns]
         restyled = not same or (order, objective) != (self._order, self._objective)
-        self._columns, self._order, self._objective = columns if not same else self._columns, order, objective
+        if restyled:  # else they are the same, made anew
+            self._columns, self._order, self._objective = columns, order, objective
         self._trials = trials
         self.show_rows(trials, restyled)
 

@@ -10,12 +10,9 @@ from typing import Any, Literal
 
 from core.contract import events as ev
 from core.contract.events import Event
+from core.contract.sweep_plan import place
 
 State = Literal["complete", "running", "pruned", "failed", "cut short"]
-
-RANKS: dict[State, int] = {"complete": 0, "running": 1, "cut short": 1, "pruned": 2, "failed": 3}
-"""Which come first."""
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -95,14 +92,8 @@ def ranked(view: SweepView, active: bool) -> list[Trial]:
     """
     trials = [trial if active or trial.state != "running" else replace(trial, state="cut short")
               for trial in view.trials.values()]
-    trials.sort(key=lambda trial: _place(trial, view.maximize))
+    trials.sort(key=lambda one: place(one.state, one.value, one.heldout_loss, one.number, view.maximize))
     return [replace(trial, rank=at) if trial.state == "complete" else trial for at, trial in enumerate(trials, start=1)]
-
-
-def _place(trial: Trial, maximize: bool) -> tuple[int, float, float, int]:
-    value = math.inf if trial.value is None else -trial.value if maximize else trial.value
-    loss = math.inf if trial.heldout_loss is None else trial.heldout_loss
-    return RANKS[trial.state], value, loss, trial.number
 
 
 def parameters(view: SweepView) -> list[str]:
