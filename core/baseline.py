@@ -115,8 +115,10 @@ def _made(
             config, loaded, None, list(problems), NO_SPLIT, completions, control, origin=origin
         )
     by_id = {problem.task_id: problem for problem in problems}
-    yield from score(read_completions(completions), by_id, None, config.evaluation, results_path=results,
-                     completions_path=completions, control=control)
+    for event in score(read_completions(completions), by_id, None, config.evaluation, results_path=results,
+                       completions_path=completions, control=control):
+        if not isinstance(event, Notice):  # how programs are isolated is told with the run's own
+            yield event
 
 
 def _without_results(events: Iterable[Event]) -> Iterator[Event]:
