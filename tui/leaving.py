@@ -35,6 +35,9 @@ _MODES_OFF = (
 def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
     """While the block runs, SIGHUP and SIGTERM call `leave` with the signal's number, on the running event loop.
 
+    A SIGCONT that follows, as one does when a terminal hangs up, is nothing to the app from then on: Textual would take
+    the terminal again, with a new thread for its keys.
+
     A process that has not ended LEAVE_SECONDS later ends at once, with that signal's exit status. A SIGHUP that is
     ignored stays ignored (nohup).
     """
@@ -42,6 +45,7 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
     ends: list[threading.Timer] = []
 
     def obey(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGCONT, lambda *_: None)
         timer = threading.Timer(LEAVE_SECONDS, _end, (number, modes))
         timer.daemon = True
         timer.start()
