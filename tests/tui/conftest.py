@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -35,9 +36,16 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def open_app(runs: Path, tmp_path: Path) -> Iterator[OpenApp]:
+def open_app(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenApp]:
     """Makes apps with the fake engine and workbench, given these options. Every engine is ended afterwards."""
     apps: list[SofttuneApp] = []
+    notify = SofttuneApp.notify
+
+    def notify_and_keep(app: SofttuneApp, message: str, **how: Any) -> None:
+        app.__dict__.setdefault("notified", []).append(message)
+        notify(app, message, **how)
+
+    monkeypatch.setattr(SofttuneApp, "notify", notify_and_keep)
 
     def make(
         *, start: bool = False, engine: tuple[str, ...] = ("--count", "4", "--steps", "6"),
@@ -68,8 +76,8 @@ def reap(link: RunLink) -> None:
 
 
 def told(app: SofttuneApp) -> list[str]:
-    """The messages of the toasts that are up."""
-    return [notification.message for notification in app._notifications]
+    """The messages of all toasts so far: one is up for seconds, and a busy machine may look later."""
+    return list(app.__dict__.get("notified", ()))
 
 
 async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 20.0) -> None:
