@@ -119,6 +119,7 @@ def test_train_leave_come_back_and_stop(terminal: Terminal, tiny_model_folder: P
     terminal.type("q")
 
 
+@pytest.mark.slow
 def test_a_session_from_the_config_to_the_failures(terminal: Terminal, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Keys alone, in the order in which a user takes them: edit, write, start, watch, step through, compare, look."""
     settings = tmp_path / "prompt_tuning.yml"

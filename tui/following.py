@@ -95,7 +95,7 @@ class FollowingApp(App[Parting], inherit_bindings=False):
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
                 screen.take(scene)
-        if _possible(scene) != _possible(before):
+        if self.screen_stack and _possible(scene) != _possible(before):  # none is left of an app that is closing
             self.refresh_bindings()
 
     def attach(self, start: bool) -> None:
