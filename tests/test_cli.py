@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core.cli import check_unfinished
+from core.commands.runs import check_unfinished
 from core.contract.config import Config
 from core.contract.errors import UsageError, WeakSandboxError
 from core.contract.events import EVENT_TYPES, parse_event

@@ -189,7 +189,7 @@ class Progress(EventBase):
     """How far the present stage is, in its own units."""
 
     type: Literal["Progress"] = "Progress"
-    stage: Literal["loading", "training", "validating", "completing", "scoring"]
+    stage: Literal["loading", "training", "validating", "completing", "scoring", "writing", "verifying", "uploading"]
     done: int
     total: int
     unit: str

@@ -1,0 +1,111 @@
+"""softtune.json: what an exported folder is and came from, so that it can be checked, served and taken back."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.contract.errors import CheckpointError
+from core.contract.files import FORMAT_VERSION, read_regular
+from core.contract.record import Split
+
+MANIFEST = "softtune.json"
+ExportFormat = Literal["peft", "merged"]
+
+
+class ExportedFile(BaseModel):
+    """A file of the folder as it was written."""
+
+    model_config = ConfigDict(frozen=True)
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What softtune.json says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    format_version: int = FORMAT_VERSION
+    format: ExportFormat
+    base_model: str
+    run_id: str
+    epoch: int
+    step: int
+    metrics: dict[str, float | None]
+    split: Split
+    config: dict[str, Any]
+    """The settings that the soft prompt was trained with."""
+    num_virtual_tokens: int
+    embedding_dim: int
+    dtype: str = ""
+    """Of a merged model's weights, as "bfloat16"."""
+    soft_tokens: list[str] = []
+    """The names of a merged model's soft tokens, in their order."""
+    soft_token_ids: list[int] = []
+    auto_prepend: bool = True
+    """Whether a merged model's tokenizer puts them in front by itself."""
+    verified_problems: int = 0
+    """Problems on which a merged model, reloaded, gave softtune's own greedy tokens; 0: it was not verified."""
+    files: dict[str, ExportedFile]
+    """Every other file of the folder, by its name."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What an exported folder says of itself.
+
+    Raises:
+        CheckpointError: it is no folder that softtune exported, or it is of a newer format.
+    """
+    remedy = "softtune export CHECKPOINT --format merged DIR makes one"
+    try:
+        manifest = Manifest.model_validate_json(read_regular(folder / MANIFEST))
+    except FileNotFoundError:
+        missing = "there is no folder" if not folder.is_dir() else f"no {MANIFEST} in"
+        raise CheckpointError(f"{missing} {folder}", remedy) from None
+    except OSError as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error.strerror}",
+                              "check its permissions") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {place}: {first['msg']}", remedy) from None
+    if manifest.format_version > FORMAT_VERSION:
+        raise CheckpointError(f"{folder} was exported by a newer softtune", "update softtune")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise CheckpointError, naming the file, where the folder does not hold what was exported."""
+    for name, known in manifest.files.items():
+        fault = _fault(folder, name, known)
+        if fault:
+            raise CheckpointError(f"{folder / name} {fault}", "export again; nothing was changed")
+
+
+def _fault(folder: Path, name: str, known: ExportedFile) -> str:
+    if name != Path(name).name:
+        return "is no file of that folder"
+    try:
+        if (folder / name).stat().st_size != known.size:
+            return "has another size than what was exported"
+        return "" if sha256_of(folder / name) == known.sha256 else "is not what was exported (its checksum differs)"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def exported_files(folder: Path) -> dict[str, ExportedFile]:
+    """What to say of the files that a folder has so far."""
+    return {path.name: ExportedFile(size=path.stat().st_size, sha256=sha256_of(path))
+            for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file of any size."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
