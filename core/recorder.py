@@ -100,7 +100,7 @@ class Recorder:
         waited = False
 
         def write() -> None:
-            if waited:
+            if waited and not self._ended:
                 self._reserve.take()
             self._write_left()
 
@@ -143,6 +143,8 @@ class Recorder:
         return [
             append,
             *([lambda: self._tell_readers(lines)] if lines else []),
+            # A run whose record says that it is over is never taken up again, so nothing may be left behind by then.
+            *([self._reserve.give_up] if isinstance(event, RunFinished | RunStopped | RunFailed) else []),
             lambda: _update_record(self._folder, event),
         ]
 
