@@ -5,7 +5,9 @@ transformers reads GGUF by itself, but building the tokenizer from it takes some
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import fcntl
 import hashlib
 import os
 import shutil
@@ -44,29 +46,38 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
     target = cache_folder() / f"{file.stem}-{_fingerprint(file)}"
     if target.is_dir():
         return str(target)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
+        lock = open(target.parent / f".{target.name}.lock", "wb")  # noqa: SIM115 - closed by the block below
         unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
     except OSError as error:
         raise ModelError(f"the cache for converted models, {target.parent}, cannot be written: {error.strerror}",
                          "set XDG_CACHE_HOME to a folder that can") from None
     try:
-        folder = str(file.parent)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file.name, dtype=torch.float32, trust_remote_code=trust_remote_code
-        )
-        _unquantized(model).save_pretrained(unfinished)
-        AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(unfinished)
-        unfinished.rename(target)
+        with lock:
+            with contextlib.suppress(OSError):  # a file system without locks: then each converts for itself
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                _convert(file, unfinished, trust_remote_code)
+                unfinished.rename(target)
     except OSError:
         if not target.is_dir():  # else another process converted it meanwhile
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return str(target)
+
+
+def _convert(file: Path, folder: Path, trust_remote_code: bool) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = str(file.parent)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file.name, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
+    _unquantized(model).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=file.name).save_pretrained(folder)
 
 
 def _sweep(cache: Path) -> None:
