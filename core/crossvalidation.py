@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -28,7 +27,7 @@ from core.contract.runs import RunFolder
 from core.data.dataset import prepare_dataset
 from core.data.humaneval import Problem
 from core.evaluation.permission import foretell_refusal, unless_refused
-from core.failure import failure
+from core.failure import failure_of_run
 from core.folds import Fold, choose_epochs, evaluation_of, finish, pooled_loss, score_folds, seats_of
 from core.jobs import load
 from core.population import MemberLogs, train_together, trained_or_raise
@@ -77,10 +76,7 @@ def crossvalidate(config: Config, folder: RunFolder, folds: int, control: Contro
     except StopRequested:
         yield RunStopped(step=0)
     except Exception as error:  # the run must say what it died of, whatever that is
-        traceback.print_exception(error)  # into the engine's log
-        failed = failure(error, f"the traceback is in {folder.engine_log}")
-        again = f"softtune crossvalidate --resume {folder.run_id} goes on"
-        yield failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
+        yield failure_of_run(error, folder, "crossvalidate")
 
 
 def steps_before(folder: RunFolder) -> int:

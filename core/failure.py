@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.contract.errors import SofttuneError
 from core.contract.events import RunFailed
+from core.contract.runs import RunFolder
 
 OUT_OF_MEMORY_ADVICE = (
     "in this order: halve training.batch_size and double training.gradient_accumulation_steps; set model.torch_dtype "
@@ -29,6 +30,14 @@ def failure(error: Exception, advice: str) -> RunFailed:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
     return RunFailed(what=f"unexpected {type(error).__name__}", why=f"{error}{place}", remedy=advice)
+
+
+def failure_of_run(error: Exception, folder: RunFolder, command: str) -> RunFailed:
+    """The event for an error of a run that `softtune <command> --resume` goes on with; prints the traceback."""
+    traceback.print_exception(error)  # into the engine's log
+    failed = failure(error, f"the traceback is in {folder.engine_log}")
+    again = f"softtune {command} --resume {folder.run_id} goes on"
+    return failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,7 +37,7 @@ from core.contract.files import LineFile
 from core.contract.runs import RunFolder
 from core.contract.sweep_plan import Range, SweepPlan, place
 from core.evaluation.permission import refusal_to_run
-from core.failure import failure
+from core.failure import failure_of_run
 from core.jobs import load
 from core.model.loading import LoadedModel
 from core.population import MemberLogs, population_limit
@@ -156,10 +155,7 @@ def sweep(
     except StopRequested:
         yield RunStopped(step=0)
     except Exception as error:  # the run must say what it died of, whatever that is
-        traceback.print_exception(error)  # into the engine's log
-        failed = failure(error, f"the traceback is in {folder.engine_log}")
-        again = f"softtune sweep --resume {folder.run_id} goes on"
-        yield failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
+        yield failure_of_run(error, folder, "sweep")
 
 
 def _try_here(
