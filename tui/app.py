@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
 from functools import partial
@@ -14,7 +15,10 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from core.contract.runs import RUNS
+from core.contract.errors import UsageError
+from core.contract.files import write_whole
+from core.contract.run_csv import run_csv
+from core.contract.runs import RUNS, RunFolder
 from tui import engine
 from tui.clipboard import copy, home_relative
 from tui.consent import Consent
@@ -207,6 +211,22 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
             self.notify(f"{home_relative(path)} has every key; softtune reads it when it starts", title="keymap",
                         markup=False, timeout=8)
 
+    def action_write_csv(self) -> None:
+        """Write the run that is shown as a table, one row a step, into its folder."""
+        if self.link is not None:
+            self.run_worker(self._write_csv(self.link.folder), group="csv", exclusive=True)
+
+    async def _write_csv(self, folder: RunFolder) -> None:
+        path = folder.root / "curves.csv"
+        try:
+            await asyncio.to_thread(lambda: write_whole(path, run_csv(folder)))
+        except UsageError as error:
+            self.notify(error.what, title="no CSV", severity="warning", markup=False)
+        except OSError as error:
+            self.notify(f"{error.strerror}: {error.filename}", title="no CSV", severity="warning", markup=False)
+        else:
+            self.notify(f"{path} has the run, one row a step", title="CSV", markup=False, timeout=8)
+
     def action_help(self) -> None:
         """Show the keys of the present screen."""
         name = getattr(self.screen, "TAB", "") or "this screen"
@@ -239,6 +259,9 @@ class SofttuneApp(FollowingApp, inherit_bindings=False):
         """The palette has what the keys have, and what is done too seldom for a key."""
         yield SystemCommand("write a keymap file", "a file in the config folder in which every key can be changed",
                             self.action_write_keymap)
+        if self.link is not None:
+            yield SystemCommand("write this run as CSV", "curves.csv in the run's folder: one row a step, with all "
+                                "figures", self.action_write_csv)
         for active in screen.active_bindings.values():
             binding = active.binding
             if active.enabled and binding.tooltip and not binding.system and binding.action != "command_palette":

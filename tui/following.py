@@ -14,6 +14,7 @@ from core.contract.config import Config
 from core.contract.control import Command
 from core.contract.errors import SofttuneError
 from core.contract.runs import RunFolder, RunSummary, check_outputs
+from core.contract.tracking import check_tracker
 from tui import engine
 from tui.follower import Follower, Scene
 from tui.log_lines import GOES_ON_BY_ITSELF
@@ -138,6 +139,7 @@ class FollowingApp(App[Parting], inherit_bindings=False):
         def ready() -> Callable[[], engine.RunLink]:
             settings = config or self.plan.load()
             check_outputs(settings)
+            check_tracker(settings)
             return partial(engine.start, settings, self.plan.name, self._runs, self._command)
 
         return ready

@@ -19,6 +19,7 @@ from core.contract.plan import check_folds
 from core.contract.record import ACTIVE, Kind, RunRecord
 from core.contract.runs import RunFolder, check_outputs, create_run, find_run, summarize
 from core.contract.sweep_plan import read_sweep
+from core.contract.tracking import check_tracker
 from core.outlet import outlets
 from core.signals import stopping
 
@@ -57,6 +58,7 @@ def _work(folder: RunFolder, options: argparse.Namespace) -> int:
     """Do the job of a run in the foreground: its kind says which."""
     from core.console import captured_libraries, reporter
     from core.recorder import record
+    from core.trackers.tracking import tracked
 
     with at_work(folder.lock_file) as heartbeat:
         control = ControlInbox(folder.control_file)
@@ -80,7 +82,7 @@ def _work(folder: RunFolder, options: argparse.Namespace) -> int:
                 return module.train(config, folder, control, resume=resume, profile=options.profile)  # type: ignore[no-any-return]
 
             events = _told_early(with_torch(MODULES[known.kind], job, control, partial(_stopped, folder)), notices)
-            events = record(events, folder, control)
+            events = record(tracked(events, config, folder), folder, control)
             with captured_libraries(folder.engine_log) as streams, outlets(*streams) as (out, err):
                 with reporter(out, err, as_json=options.json) as show:
                     status = drain(events, show, control, signals)
@@ -96,6 +98,7 @@ def _run_folder(options: argparse.Namespace, name: str, **fields: Any) -> RunFol
     if options.queued is None and options.resume is None:
         config = config_of(options)
         check_outputs(config)
+        check_tracker(config)
         if options.kind == "crossvalidation":
             check_folds(config, options.folds)
         return create_run(config, options.name or name, kind=options.kind, **fields)
@@ -129,6 +132,7 @@ def _taken_up(
     if options.resume is not None:
         check_unfinished(folder, config, record)
         check_outputs(config)
+        check_tracker(config)
     if found:
         folder.restore_record(record)
     folder.write_record(record.model_copy(update={**identity(), "state": "queued", "ended": None, "error": ""}))
@@ -139,6 +143,9 @@ def check_unfinished(folder: RunFolder, config: Config, record: RunRecord) -> No
     """Raise UsageError where a run has come to its end, with the scores that it wants and that it can have here."""
     from core.evaluation.permission import refusal_to_run
 
+    if record.kind == "import":
+        raise UsageError(f"{folder.run_id} was imported, and has no training to go on with",
+                         "softtune runs lists the others: name one")
     if record.state != "finished":
         return
     if config.evaluation.score_after_training and not record.pass_at_1 and not refusal_to_run(config.evaluation):

@@ -190,6 +190,19 @@ class InferenceSettings(Section):
         return self.text_prompt if self.style == "text" else ""
 
 
+class LoggingSettings(Section):
+    """Where a run's curves go beside its own folder."""
+
+    tracker: Literal["none", "tensorboard", "trackio", "wandb"] = setting(
+        "none", "also show runs there, through the package of that name: pip install 'softtune[NAME]'"
+    )
+    project: str = setting("softtune", "what Trackio and W&B keep the runs under", min_length=1)
+    directory: str = setting(
+        "logs/tracking", "TensorBoard's files go here (tensorboard --logdir THIS), and W&B's to wandb/ in it",
+        min_length=1,
+    )
+
+
 class Config(Section):
     """Everything that prompt_tuning.yml may say."""
 
@@ -200,6 +213,7 @@ class Config(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     hardware: HardwareSettings = HardwareSettings()
     inference: InferenceSettings = InferenceSettings()
+    logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from core.contract.control import Command
+from core.contract.run_csv import run_csv
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
 from tests.tui.test_train_screen import words
 from tui import __main__ as start
 from tui.app import Parting, SofttuneApp, parting_words
+from tui.plan_words import Plan
 from tui.preferences import Preferences
 from tui.screens.dialogs import Confirm, Help, ThemeChoice
 from tui.screens.train import TrainScreen
@@ -172,6 +174,36 @@ async def test_the_palette_runs_commands(open_app: OpenApp, runs: Path) -> None:
         await pilot.pause(0.5)
         await pilot.press("down", "enter")
         await until(pilot, lambda: app.current_mode == "problems")
+
+
+async def test_the_palette_writes_the_run_as_csv(open_app: OpenApp, runs: Path) -> None:
+    folder = make_run(runs, count=3)
+    app = open_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.scene.view.outcome == "finished")
+        await pilot.press("colon")
+        await until(pilot, lambda: "Search for commands" in words(app))
+        await pilot.press(*"csv")
+        await until(pilot, lambda: "write this run as CSV" in words(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: bool(told(app)))
+    path = folder.root / "curves.csv"
+    assert str(path) in told(app)[0] and path.read_text() == run_csv(folder)
+
+
+async def test_a_tracker_that_is_not_installed_is_told_and_nothing_starts(
+    open_app: OpenApp, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tracked.yml"
+    file.write_text("logging:\n  tracker: wandb\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    app = open_app()
+    app.plan = Plan(file)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: "logging.tracker: wandb is not installed" in words(app))
+        assert "pip install 'softtune[wandb]'" in words(app)
+    assert not runs.exists() or not any(runs.glob("*/run.json"))
 
 
 async def test_q_leaves_the_engine_running(open_app: OpenApp) -> None:
