@@ -5,7 +5,6 @@ Every job ends with RunFinished, RunStopped or RunFailed. Writing events down is
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import traceback
@@ -18,7 +17,7 @@ import torch
 from core.baseline import score_baseline, verdict_beside
 from core.contract.config import Config, DatasetSettings, InferenceSettings, ModelSettings
 from core.contract.control import ControlInbox, StopRequested, heed
-from core.contract.errors import CheckpointError, DataError, SofttuneError
+from core.contract.errors import SofttuneError
 from core.contract.events import (
     EvaluationCompleted,
     Event,
@@ -33,8 +32,8 @@ from core.contract.events import (
 from core.contract.files import write_whole
 from core.contract.runs import BEST_PUBLISHED, RunFolder
 from core.data.batches import encode_problems
-from core.data.dataset import Dataset, prepare_dataset, read_evaluation
-from core.data.humaneval import Problem, load_problems, select_problems, split_problems
+from core.data.dataset import Dataset, choose_problems, prepare_dataset
+from core.data.humaneval import Problem
 from core.evaluation.completions import read_completions
 from core.evaluation.job import with_summary
 from core.evaluation.permission import foretell_refusal, unless_refused
@@ -240,26 +239,9 @@ def with_model_of(checkpoint: Checkpoint, config: Config, overridden: list[str])
 
 def problems_of(config: Config, checkpoint: Checkpoint | None, side: str) -> tuple[Dataset, list[Problem]]:
     """All problems, told apart by the checkpoint's split where there is one, and those on one side to complete."""
-    everything = load_problems(config.dataset.path)
-    selected = select_problems(everything, config.dataset)
-    split = checkpoint.split if checkpoint else split_problems(selected, config.dataset)
-    other = None
-    if config.dataset.evaluation_path is not None:
-        prompts = _prompts(checkpoint.settings(DatasetSettings, "dataset").path if checkpoint else config.dataset.path)
-        other = read_evaluation(config.dataset, {task: prompts.get(task) for task in split.train})
-    dataset = Dataset(everything, selected, split, other)
-    wanted = [problem for problem in dataset.scored if side in ("all", dataset.scored_split.kind(problem.task_id))]
-    if not wanted:
-        raise CheckpointError(f"none of the problems is in the checkpoint's {side} split",
-                              "check dataset.path and dataset.max_samples, or use --split all")
-    return dataset, wanted
-
-
-def _prompts(path: str | None) -> dict[str, str]:
-    """The prompts of a file's problems by task id; none where it cannot be read: what was trained on may be gone."""
-    with contextlib.suppress(DataError):
-        return {problem.task_id: problem.prompt for problem in load_problems(path).problems}
-    return {}
+    if checkpoint is None:
+        return choose_problems(config, side)
+    return choose_problems(config, side, checkpoint.split, checkpoint.settings(DatasetSettings, "dataset").path)
 
 
 def style_notice(config: Config, checkpoint: Checkpoint) -> Iterator[Event]:

@@ -12,7 +12,8 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 SUBCOMMANDS = frozenset({
-    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import", "doctor",
+    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import", "deploy",
+    "doctor",
 })
 _ASIDE = frozenset({"-h", "--help", "--version"})
 

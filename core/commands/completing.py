@@ -22,24 +22,67 @@ from core.contract.wording import describe
 from core.outlet import outlets
 from core.signals import stopping
 
+MOST_REQUESTS = 1024
+
 
 def run_infer(options: argparse.Namespace) -> int:
-    """`softtune infer`."""
+    """`softtune infer`: on this machine, or by what runs behind --endpoint."""
     config = config_of(options)
     check_outputs(config, options.output)
     control = ControlInbox()
+    asked = _endpoint_of(options, config)
     from core.console import captured_libraries, reporter
 
-    def job(jobs: ModuleType) -> Iterator[Event]:
+    def here(jobs: ModuleType) -> Iterator[Event]:
         return jobs.infer(  # type: ignore[no-any-return]
             config, options.checkpoint, control, soft=not options.no_soft_prompt, split=options.split,
             output=options.output, overridden=[text.partition("=")[0].strip() for text in options.overrides],
         )
 
+    def there(jobs: ModuleType) -> Iterator[Event]:
+        endpoint, source = asked or (None, None)
+        return jobs.infer(  # type: ignore[no-any-return]
+            config, endpoint, source, control, split=options.split, output=options.output
+        )
+
     with stopping(control) as signals, captured_libraries(None) as streams, outlets(*streams) as (out, err):
         with reporter(out, err, as_json=options.json) as show:
-            status = drain(with_torch("core.jobs", job, control), show, control, signals)
+            name, job = ("core.endpoint", there) if asked else ("core.jobs", here)
+            status = drain(with_torch(name, job, control), show, control, signals)
+        if asked and status == EXIT_STOPPED:
+            print("softtune: stopped\n  the same command goes on with the rest", file=err)
         return delivered(status, (out, err), signals)
+
+
+def _endpoint_of(options: argparse.Namespace, config: Config) -> tuple[Any, Path | None] | None:
+    """The endpoint that is to be asked, and the file or folder that tells of what it serves; None without --endpoint.
+
+    Raises:
+        UsageError: the options contradict each other, or too little is said.
+    """
+    if options.endpoint is None:
+        for name in ("model", "concurrency"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} belongs to --endpoint", "name the server too: --endpoint URL")
+        return None
+    from core.endpoint import check_style, source_of
+    from core.generation.endpoint import CONCURRENCY, Endpoint, base_url, check_client
+
+    check_client()
+    if options.no_soft_prompt:
+        raise UsageError("--no-soft-prompt: what an endpoint completes with is made up there",
+                         "leave it out, and ask a server of the base model")
+    concurrency = CONCURRENCY if options.concurrency is None else options.concurrency
+    if not 1 <= concurrency <= MOST_REQUESTS:
+        raise UsageError(f"--concurrency: found {concurrency}", f"it is a number from 1 to {MOST_REQUESTS}")
+    folder = options.checkpoint if options.checkpoint and options.checkpoint.is_dir() else None
+    model = options.model or (folder and folder.resolve().name)
+    if not model:
+        raise UsageError("--endpoint needs the name of the model there", "--model NAME, or the exported folder's path")
+    source = source_of(options.checkpoint, options.model)
+    if source is None:
+        check_style(config)
+    return Endpoint(base_url(options.endpoint), model, concurrency), source
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

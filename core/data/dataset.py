@@ -6,6 +6,7 @@ problems are completed and scored instead.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.contract.config import Config, DatasetSettings
-from core.contract.errors import DataError
+from core.contract.errors import CheckpointError, DataError
 from core.contract.events import Notice
 from core.contract.files import write_whole
 from core.contract.record import Split
@@ -98,6 +99,43 @@ def read_evaluation(settings: DatasetSettings, trained: Mapping[str, str | None]
     return EvaluationProblems(problems, split, everything.sha256, settings.evaluation_path)
 
 
+def choose_problems(
+    config: Config, side: str, split: Split | None = None, trained_path: str | None = None
+) -> tuple[Dataset, list[Problem]]:
+    """All problems, told apart by a split, and those on one side of it.
+
+    Args:
+        side: "all", "train" or "heldout".
+        split: that of a soft prompt; None is the settings' own.
+        trained_path: its `dataset.path`.
+
+    Raises:
+        DataError: they cannot be read.
+        CheckpointError: there are none on that side.
+    """
+    everything = load_problems(config.dataset.path)
+    selected = select_problems(everything, config.dataset)
+    if split is None:
+        split, trained_path = split_problems(selected, config.dataset), config.dataset.path
+    other = None
+    if config.dataset.evaluation_path is not None:
+        prompts = _prompts(trained_path)
+        other = read_evaluation(config.dataset, {task: prompts.get(task) for task in split.train})
+    dataset = Dataset(everything, selected, split, other)
+    wanted = [problem for problem in dataset.scored if side in ("all", dataset.scored_split.kind(problem.task_id))]
+    if not wanted:
+        raise CheckpointError(f"none of the problems is in the checkpoint's {side} split",
+                              "check dataset.path and dataset.max_samples, or use --split all")
+    return dataset, wanted
+
+
+def _prompts(path: str | None) -> dict[str, str]:
+    """The prompts of a file's problems by task id; none where it cannot be read: what was trained on may be gone."""
+    with contextlib.suppress(DataError):
+        return {problem.task_id: problem.prompt for problem in load_problems(path).problems}
+    return {}
+
+
 def problems_of_rows(rows: Sequence[Mapping[str, Any]], settings: DatasetSettings) -> dict[str, Problem]:
     """The problems that a completions file is of, by task id.
 
@@ -162,8 +200,12 @@ def _other_sha256(dataset: Dataset) -> str:
 
 
 def _changed(folder: RunFolder, setting: str, before: str, now: str) -> DataError:
-    return DataError(f"the problems have changed since {folder.run_id} began (dataset {before[:12]}, now {now[:12]})",
-                     f"restore the file that {setting} names, or start a new run")
+    shown = 12 if before[:12] != now[:12] else None
+    return DataError(
+        f"the problems have changed since {folder.run_id} began (dataset {before[:shown]}, now {now[:shown]})",
+        f"restore the file that {setting} names, or start a new run; where it was not touched, {folder.record_file} is "
+        f"damaged: put {folder.previous_record_file} in its place",
+    )
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Verdicts that are not yet a results file: an evaluation that was cut short goes on from them.
 
 A journal stands beside the results file until that is written. It has one JSON line an outcome, in order of completion,
-and one for each process that worked on it.
+and one for each process that worked on it. Other work that is worth keeping has one as well, in words of its own.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ class Journal:
         DataError: another process holds it, or its folder cannot be written to.
     """
 
+    work = "evaluating"
+    remedy = "mend its permissions, or name another place: softtune evaluate --output FILE"
+
     def __init__(self, results_path: Path) -> None:
         self.path = results_path.with_name(f"{results_path.name}.journal")
         self.findings: dict[str, Findings] = {}
@@ -74,7 +77,7 @@ class Journal:
             self._file = self._locked()
         except OSError as error:
             raise DataError(f"results cannot be written into {self.path.parent}: {error.strerror}",
-                            "mend its permissions, or name another place: softtune evaluate --output FILE") from None
+                            self.remedy) from None
         self._cut_torn_line()
         for row in read_jsonl(self.path):
             if "key" in row:
@@ -111,8 +114,8 @@ class Journal:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
-                raise DataError(f"{self._holder()} is evaluating into {self.path.with_suffix('')}",
-                                "wait for it, or end it and run this again: what it has executed is kept") from None
+                raise DataError(f"{self._holder()} is {self.work} into {self.path.with_suffix('')}",
+                                "wait for it, or end it and run this again: what it has done is kept") from None
             except OSError:
                 return file  # a file system without locks: keeping two evaluations apart is the user's part
             with contextlib.suppress(FileNotFoundError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from core.contract.files import write_whole
 from core.contract.record import Split
 from core.data.batches import Example, encode_problems
 from core.data.humaneval import Problem
-from core.data.prompts import INFILLING_ENDS
-from core.generation.decoder import Completion, DecodingSettings, Request, complete
-from core.generation.postprocess import Level, post_process
+from core.generation.decoder import Request, complete
+from core.generation.samples import decoding_settings, processed, sample_row
 from core.model.loading import LoadedModel
 from core.storage import until_written
 
@@ -55,7 +54,8 @@ def complete_problems(
             yield completion
             continue
         task_id, sample = completion.request.task_id, completion.request.sample
-        row = completion_row(completion, split, origin)
+        row = sample_row(task_id, sample, completion.text, len(completion.token_ids), completion.finish_reason, split,
+                         origin)
         finished[task_id, sample] = row = row if level == "none" else processed(row, by_id[task_id], level)
         yield CompletionGenerated(
             task_id=task_id, sample=sample, completion=row["completion"], tokens=len(completion.token_ids),
@@ -65,31 +65,6 @@ def complete_problems(
     lines = "".join(json.dumps(row) + "\n" for row in rows_in_order)
     yield from until_written(lambda: write_whole(output, lines), control)
     yield CompletionsSaved(path=str(output), total=len(requests))
-
-
-def decoding_settings(config: Config) -> DecodingSettings:
-    """How a configuration says to complete."""
-    settings = config.inference
-    return DecodingSettings(
-        settings.max_new_tokens, settings.temperature, settings.top_p, tuple(settings.stop_sequences),
-        config.dataset.seed, settings.batch_size, INFILLING_ENDS if settings.style == "infilling" else (),
-    )
-
-
-def completion_row(completion: Completion, split: Split, origin: dict[str, Any]) -> dict[str, Any]:
-    """One line of a completions file."""
-    task_id = completion.request.task_id
-    return {
-        "task_id": task_id, "completion": completion.text, "sample": completion.request.sample,
-        "split": split.kind(task_id), "tokens": len(completion.token_ids), "finish_reason": completion.finish_reason,
-        **origin,
-    }
-
-
-def processed(row: Mapping[str, Any], problem: Problem, level: Level) -> dict[str, Any]:
-    """A line of a completions file with its completion processed, and kept as it was beside that."""
-    raw = row["completion"]
-    return {**row, "completion": post_process(raw, problem, level), "raw_completion": raw, "post_processing": level}
 
 
 def shared_prefix(loaded: LoadedModel, rows: torch.Tensor | None, example: Example) -> torch.Tensor | None:
