@@ -11,14 +11,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.commands import completing, files, runs
+from core.commands import completing, files, runs, serving
 from core.contract.config import DEFAULT_CONFIG_FILE
+from core.contract.deployment import ENGINES, HOST, PORT
 from core.contract.errors import EXIT_FAILED, EXIT_STOPPED, SofttuneError, UsageError
 from core.contract.record import Kind
 from core.outlet import last_words
 
 COMMANDS = (
-    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import", "doctor",
+    "train", "crossvalidate", "sweep", "infer", "evaluate", "matrix", "compare", "runs", "export", "import",
+    "deploy", "doctor",
 )
 
 
@@ -99,10 +101,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     infer = _command(commands, "infer", completing.run_infer, "complete the problems with a checkpoint")
     infer.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT",
-                       help="default: inference.checkpoint_path")
+                       help="default: inference.checkpoint_path; with --endpoint, what is served there, for its split: "
+                            "a checkpoint or an exported folder")
     infer.add_argument("--no-soft-prompt", action="store_true", help="the baseline: the model alone")
     infer.add_argument("--split", choices=("all", "train", "heldout"), default="all", help="which problems")
-    infer.add_argument("--output", type=Path, metavar="FILE", help="default: inference.output_path")
+    infer.add_argument("--output", type=Path, metavar="FILE",
+                       help="default: inference.output_path; with --endpoint, completions_endpoint.jsonl beside it")
+    infer.add_argument("--endpoint", metavar="URL",
+                       help="ask an OpenAI-compatible server, as http://127.0.0.1:8000; its key: OPENAI_API_KEY")
+    infer.add_argument("--model", metavar="NAME", help="the model's name there (default: the exported folder's name)")
+    infer.add_argument("--concurrency", type=_whole_number, metavar="N",
+                       help="requests to the endpoint at one time (default: 8)")
     _config_options(infer, positional=False)
 
     evaluate = _command(commands, "evaluate", completing.run_evaluate, "run completions against their tests")
@@ -130,12 +139,29 @@ def build_parser() -> argparse.ArgumentParser:
 
     _command(commands, "runs", files.run_runs, "list runs with their state")
     exporting = _command(commands, "export", files.run_export,
-                         "write a soft prompt as a peft adapter or a merged model")
-    exporting.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    exporting.add_argument("--format", choices=("peft", "merged"), required=True)
-    exporting.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
-    importing = _command(commands, "import", files.run_import, "make a checkpoint of a peft prompt-tuning adapter")
+                         "write a soft prompt as a peft adapter or a merged model, or a run's curves as CSV")
+    exporting.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="csv: RUN, by its id, its name, or last")
+    exporting.add_argument("--format", choices=("peft", "merged", "csv"), required=True)
+    exporting.add_argument("folder", type=Path, metavar="DIR",
+                           help="a new or empty folder; csv: a new file, or - for stdout")
+    exporting.add_argument("--no-auto-prepend", action="store_false", dest="auto_prepend",
+                           help="merged, for GGUF conversion: the text has to begin with the soft tokens' names")
+    exporting.add_argument("--no-verify", action="store_false", dest="verify",
+                           help="merged, for models larger than memory: do not load it again and compare")
+    exporting.add_argument("--push", metavar="REPO", help="then upload it to the Hugging Face Hub, as OWNER/NAME")
+    exporting.add_argument("--private", action="store_true", help="make that repository a private one")
+    importing = _command(commands, "import", files.run_import,
+                         "make a run of a peft prompt-tuning adapter, or of a merged model that softtune exported")
     importing.add_argument("folder", type=Path, metavar="DIR")
+    importing.add_argument("--name", metavar="RUN", help="the end of the run's id (default: the folder's name)")
+
+    deploying = _command(commands, "deploy", serving.run_deploy,
+                         "how an exported folder is served: vLLM, its container image, transformers serve")
+    deploying.add_argument("folder", type=Path, metavar="DIR", help="a merged model: softtune export --format merged")
+    deploying.add_argument("--engine", choices=ENGINES, help="one of them alone")
+    deploying.add_argument("--host", default=HOST, metavar="H", help=f"address to listen on (default: {HOST})")
+    deploying.add_argument("--port", type=_whole_number, default=PORT, metavar="P", help=f"default: {PORT}")
+    deploying.add_argument("--write", action="store_true", help="make DIR/serve/ with a file for each")
 
     _command(commands, "doctor", files.run_doctor, "terminal, GPU, sandbox, versions, disk")
     return parser

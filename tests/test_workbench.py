@@ -29,7 +29,7 @@ from core.contract.config import Config, EvaluationSettings
 from core.contract.config_file import load_config
 from core.contract.control import ControlInbox, heed
 from core.contract.errors import CheckpointError
-from core.contract.events import CompletionGenerated, EvaluationCompleted, ProblemEvaluated
+from core.contract.events import CompletionGenerated, EvaluationCompleted, ProblemEvaluated, Progress
 from core.contract.record import Split
 from core.contract.runs import create_run
 from core.data.dataset import prepare_dataset
@@ -230,7 +230,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def loads(talk: Talk) -> int:
     """How often the model that requests share was loaded."""
-    exports = {request.id for request in talk.requests if isinstance(request, wb.ExportCheckpoint)}
+    exports = {request.id for request in talk.requests if isinstance(request, wb.ExportCheckpoint | wb.ImportAdapter)}
     return sum(isinstance(reply, wb.Working) and reply.request not in exports for reply in talk.heard)
 
 
@@ -364,6 +364,34 @@ def test_a_checkpoint_is_exported(talk: Talk, folder: Path) -> None:
     assert ended == wb.Ended(request=talk.requests[-1].id, path="adapter")
     assert json.loads((folder / "adapter" / "adapter_config.json").read_text())["num_virtual_tokens"] == 5
     assert "adapter is not an empty folder" in talk.refused(exporting("adapter")).what
+
+
+def test_an_export_tells_how_far_it_is_and_is_cancelled_without_a_trace(talk: Talk, folder: Path) -> None:
+    before = set(folder.iterdir())
+    number = talk.send(lambda number: wb.ExportCheckpoint(
+        id=number, checkpoint="soft.pt", format="merged", folder="merged", auto_prepend=False))
+    stages = set()
+    while "verifying" not in stages:
+        reply = talk.hear()
+        if isinstance(reply, wb.Told) and isinstance(reply.event, Progress):
+            stages.add(reply.event.stage)
+    talk.write(wb.message_line(wb.Cancel(id=number)))
+    assert isinstance(talk.until_last(number)[-1], wb.Cancelled)
+    assert stages == {"loading", "completing", "writing", "verifying"} and set(folder.iterdir()) == before
+
+
+def test_an_imported_adapter_is_a_run_whose_checkpoint_is_scored(talk: Talk, folder: Path) -> None:
+    talk.ask(lambda number: wb.ExportCheckpoint(id=number, checkpoint="soft.pt", format="peft", folder="theirs"))
+    *_, ended = talk.ask(lambda number: wb.ImportAdapter(id=number, folder="theirs", name="taken"))
+    assert isinstance(ended, wb.Ended)
+    (run,) = (folder / "runs").glob("*-taken")
+    assert ended.path == str((run / "checkpoints" / "best.pt").relative_to(folder))
+    *told, ended = talk.ask(lambda number: wb.ScoreCheckpoint(id=number, run=str(run), checkpoint="best"))
+    (found,) = [reply.event for reply in told
+                if isinstance(reply, wb.Told) and isinstance(reply.event, EvaluationCompleted)]
+    assert isinstance(ended, wb.Ended) and found.overall.total == 6 and not found.train.total + found.heldout.total
+    refused = talk.refused(lambda number: wb.ImportAdapter(id=number, folder="runs"))
+    assert "runs is not a prompt-tuning adapter" in refused.what
 
 
 @pytest.mark.parametrize(("file", "what", "remedy"), [

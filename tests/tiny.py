@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 
-def make_tiny_model(folder: Path) -> None:
+def make_tiny_model(folder: Path, *, tied: bool = True, vocabulary: int = 512, dtype: str = "float32") -> None:
     """Write what `from_pretrained` reads: Qwen2, 2 layers, hidden 64, vocabulary padded past the tokenizer's."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -16,11 +16,11 @@ def make_tiny_model(folder: Path) -> None:
     end = make_tiny_tokenizer(folder)
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+        vocab_size=vocabulary, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=tied,
         eos_token_id=end, pad_token_id=end, bos_token_id=None, initializer_range=0.2,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    Qwen2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def make_tiny_tokenizer(folder: Path) -> int:

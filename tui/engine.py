@@ -250,8 +250,10 @@ def active_run(runs: Path = RUNS) -> RunSummary | None:
 
 
 def newest_run(runs: Path = RUNS) -> RunSummary | None:
-    """The newest run that can be read."""
-    return next((summary for summary in list_runs(runs) if summary.state != "damaged"), None)
+    """The newest run that can be read; one that was imported only where nothing was trained here."""
+    readable = [summary for summary in list_runs(runs) if summary.record is not None]
+    trained = [summary for summary in readable if summary.record and summary.record.kind != "import"]
+    return next(iter(trained or readable), None)
 
 
 def damaged_runs(runs: Path = RUNS) -> list[RunSummary]:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any
 
-from core.contract.errors import EXIT_DONE
-from core.contract.runs import list_runs
+from core.commands.common import delivered, drain
+from core.contract.control import ControlInbox, StopRequested
+from core.contract.errors import EXIT_DONE, EXIT_STOPPED, UsageError
+from core.contract.estimate import gigabytes
+from core.contract.events import Event
+from core.contract.files import write_whole
+from core.contract.run_csv import run_csv
+from core.contract.runs import find_run, list_runs
 from core.contract.wording import score_table
+from core.outlet import outlets
+from core.signals import stopping
 
 
 def run_compare(options: argparse.Namespace) -> int:
@@ -63,23 +75,110 @@ def run_runs(options: argparse.Namespace) -> int:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """`softtune export`."""
-    from core.console import captured_libraries
-    from core.export.formats import export
+    """`softtune export`: a line that says where it is, or with --json one object; all else goes to stderr."""
+    if options.format == "csv":
+        return _export_csv(options)
+    folder = options.folder.expanduser()
+    if options.format == "peft" and not (options.auto_prepend and options.verify):
+        raise UsageError("--no-auto-prepend and --no-verify are of --format merged", "leave them out")
+    if options.private and not options.push:
+        raise UsageError("--private is of --push", "give --push REPO, or leave --private out")
+    if options.push:
+        from core.export.hub import check_repo
 
-    with captured_libraries(None) as (out, _):
-        export(options.checkpoint, options.format, options.folder)
-        print(json.dumps({"path": str(options.folder)}) if options.json else f"exported to {options.folder}", file=out)
+        check_repo(options.push)
+    done: dict[str, Any] = {}
+
+    def job() -> Iterator[Event]:
+        from core.export.formats import export
+        from core.export.hub import push
+
+        manifest = yield from export(options.checkpoint, options.format, folder, auto_prepend=options.auto_prepend,
+                                     verify=options.verify)
+        done.update(path=str(folder), format=manifest.format, bytes=manifest.total_bytes,
+                    verified_problems=manifest.verified_problems, pushed=None)
+        if options.push:
+            done["pushed"] = yield from push(folder, options.push, private=options.private)
+
+    from core.export.folder import remove_unfinished
+
+    status = _show(job(), options, done, left_behind=lambda: remove_unfinished(folder))
+    if status == EXIT_STOPPED:
+        whole = f"{folder} is whole" if done else "nothing was written"
+        print(f"softtune: stopped; {whole}", file=sys.stderr)
+    return status
+
+
+def _export_csv(options: argparse.Namespace) -> int:
+    """The curves of a run, into a new file or to stdout."""
+    if options.push or options.private or not (options.auto_prepend and options.verify):
+        raise UsageError("--format csv takes RUN and FILE alone", "leave the other options out")
+    text = run_csv(find_run(str(options.checkpoint)))
+    if str(options.folder) == "-":
+        sys.stdout.write(text)
+        return EXIT_DONE
+    file = options.folder.expanduser()
+    if file.exists():
+        raise UsageError(f"{file} exists already", "name another file, or remove it")
+    write_whole(file, text)
+    print(json.dumps({"path": str(file), "format": "csv"}) if options.json else f"exported to {file}")
     return EXIT_DONE
+
+
+def _export_line(done: dict[str, Any]) -> str:
+    checked = f", the same as softtune on {done['verified_problems']} problems" if done["verified_problems"] else ""
+    pushed = f"\npushed to {done['pushed']}" if done["pushed"] else ""
+    size = "" if done["format"] == "peft" else f" ({gigabytes(done['bytes'])}{checked})"
+    return f"exported to {done['path']}{size}{pushed}"
 
 
 def run_import(options: argparse.Namespace) -> int:
-    """`softtune import`."""
-    from core.export.formats import import_adapter
+    """`softtune import`: the checkpoint's path, or with --json one object; what is not known of it goes to stderr."""
+    done: dict[str, Any] = {}
 
-    path = import_adapter(options.folder)
-    print(json.dumps({"path": str(path)}) if options.json else f"soft prompt: {path}")
-    return EXIT_DONE
+    def job() -> Iterator[Event]:
+        from core.export.imports import import_folder
+
+        path = yield from import_folder(options.folder.expanduser(), options.name or "")
+        done.update(path=str(path), run_id=path.parent.parent.name)
+
+    return _show(job(), options, done)
+
+
+def _import_line(done: dict[str, Any]) -> str:
+    return f"soft prompt: {done['path']}"
+
+
+def _show(
+    events: Iterator[Event], options: argparse.Namespace, done: dict[str, Any],
+    left_behind: Callable[[], None] = lambda: None,
+) -> int:
+    """Show on stderr how a job goes on, and what it has done on stdout; a signal ends it at once, unwound."""
+    from core.console import captured_libraries, reporter
+
+    control = ControlInbox()
+    with stopping(control, left_behind) as signals, captured_libraries(None) as streams, \
+            outlets(*streams) as (out, err), closing(_interruptible(events, control)) as job:
+        with reporter(err, err, as_json=False) as show:
+            try:
+                status = drain(job, show, control, signals)
+            except StopRequested:
+                status = EXIT_STOPPED
+        if done:
+            line = _export_line(done) if "format" in done else _import_line(done)
+            print(json.dumps(done) if options.json else line, file=out)
+        return delivered(status, (out, err), signals)
+
+
+def _interruptible(events: Iterator[Event], control: ControlInbox) -> Generator[Event, None, None]:
+    """A job's events; while it works on the next one, a signal ends it. Raises StopRequested."""
+    with closing(events) as job:  # type: ignore[type-var]
+        while True:
+            with control.interruptible():
+                event = next(job, None)
+            if event is None:
+                return
+            yield event
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -48,10 +48,19 @@ class Manifest(BaseModel):
     soft_token_ids: list[int] = []
     auto_prepend: bool = True
     """Whether a merged model's tokenizer puts them in front by itself."""
+    literal_prefix: str | None = None
+    """What to put in front of a problem where nothing puts it there: the soft tokens by their names, and any text."""
+    literal_suffix: str | None = None
+    """What to put behind it; both are None where no text gives the right tokens."""
     verified_problems: int = 0
     """Problems on which a merged model, reloaded, gave softtune's own greedy tokens; 0: it was not verified."""
     files: dict[str, ExportedFile]
     """Every other file of the folder, by its name."""
+
+    @property
+    def total_bytes(self) -> int:
+        """What those files take."""
+        return sum(file.size for file in self.files.values())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from core.contract.files import FORMAT_VERSION
 
 State = Literal["queued", "running", "paused", "stopped", "finished", "failed", "crashed", "damaged"]
-Kind = Literal["training", "crossvalidation", "sweep"]
+Kind = Literal["training", "crossvalidation", "sweep", "import"]
 ACTIVE: frozenset[str] = frozenset({"queued", "running", "paused"})
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from core.contract.config import Config, EvaluationSettings
 from core.contract.events import Event
+from core.contract.exports import ExportFormat
 
 
 class Message(BaseModel):
@@ -89,12 +90,23 @@ class ScoreCheckpoint(Request):
 
 
 class ExportCheckpoint(Request):
-    """Write a checkpoint in another format into a new or empty folder."""
+    """Write a checkpoint in another format into a new or empty folder; how far it is comes as Told."""
 
     type: Literal["ExportCheckpoint"] = "ExportCheckpoint"
     checkpoint: str
-    format: Literal["peft", "merged"]
+    format: ExportFormat
     folder: str
+    auto_prepend: bool = True
+    verify: bool = True
+
+
+class ImportAdapter(Request):
+    """Make a run of a folder of another format; Ended has its checkpoint's path, and Told what is not known of it."""
+
+    type: Literal["ImportAdapter"] = "ImportAdapter"
+    folder: str
+    name: str = ""
+    """The end of the run's id; "" for the folder's name."""
 
 
 class Cancel(Request):
@@ -104,7 +116,7 @@ class Cancel(Request):
 
 
 AnyRequest = (
-    Complete | InspectTokens | MapCosines | RunProgram | ScoreCheckpoint | ExportCheckpoint | Cancel
+    Complete | InspectTokens | MapCosines | RunProgram | ScoreCheckpoint | ExportCheckpoint | ImportAdapter | Cancel
 )
 
 

@@ -2,136 +2,153 @@
 
 P stands in rows of the embedding that no token uses; new special tokens name those rows, and the tokenizer puts them in
 front of every text by itself. The output head keeps the original matrix of its own, or the soft rows would become
-words that the model can say.
+words that the model can say. All other weights are copied as they are, in their own type.
 """
 
 from __future__ import annotations
 
-import copy
-import os
-import tempfile
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import nn
 
+from core.contract.config import Config
 from core.contract.errors import CheckpointError
-from core.generation.decoder import Completion, DecodingSettings, Request, complete
+from core.contract.events import Event, Progress
+from core.contract.exports import Manifest
+from core.data.prompts import INFILLING_ENDS, token_id
+from core.export.folder import check_room
+from core.export.source import Source, embedding_scale, matrix_names, open_source, outline_of
+from core.export.tokens import MergedTokenizer, merged_tokenizer
+from core.export.verify import own_tokens, verify
+from core.export.weights import DTYPES, Stored, read_rows, read_tensors, row_bytes, write_tensors
 from core.model.checkpoint import Checkpoint
-from core.model.loading import LoadedModel
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-VERIFIED_TOKENS = 24
+SPARE_BYTES = 50_000_000
+"""For the tokenizer and the small files."""
+MEGABYTE = 1_000_000
 
 
-def export_merged(checkpoint: Checkpoint, loaded: LoadedModel, prompts: Sequence[str], folder: Path) -> None:
-    """Write the folder, then load it with plain transformers and compare greedy tokens with softtune's own.
+def write_merged(
+    checkpoint: Checkpoint, config: Config, prompts: Sequence[str], folder: Path, scratch: Path, *,
+    auto_prepend: bool, verified: bool,
+) -> Generator[Event, None, dict[str, Any]]:
+    """Write the model into an empty folder, then load it with plain transformers and compare it with softtune.
 
     Args:
-        loaded: the base model on the CPU; its weights are moved into the merged model, so it is of no use afterwards.
+        config: the checkpoint's settings, on the CPU.
         prompts: texts to verify on.
-        folder: made here; it must not exist yet, or be empty.
+        scratch: an empty folder on the same disk, for weights that have to be rewritten first.
+
+    Returns:
+        What a manifest says of a merged model alone.
 
     Raises:
-        CheckpointError: the folder is in use, the tokenizer cannot be extended, or the verification failed; then
-            nothing is left.
+        CheckpointError: the tokenizer cannot be extended, there is no room, or the verification failed.
+        ModelError: as `load_model`.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} is not an empty folder", "name a new one; nothing was overwritten")
-    expected = _own_completions(checkpoint, loaded, prompts)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
-        whole = Path(unfinished) / "model"
-        tokenizer, soft_ids = _tokenizer_that_prepends(loaded.tokenizer, checkpoint.num_virtual_tokens)
-        _place_rows(loaded.model, checkpoint.soft_prompt, soft_ids)
-        loaded.model.save_pretrained(whole)
-        tokenizer.save_pretrained(whole)
-        _verify(whole, prompts, soft_ids, expected)
-        if folder.exists():
-            folder.rmdir()
-        os.rename(whole, folder)
+    source = open_source(config.model, scratch)
+    checkpoint.check_fits(source.table.shape[1], checkpoint.base_model)
+    made = merged_tokenizer(source.tokenizer, checkpoint.num_virtual_tokens, config.inference, prompts, auto_prepend)
+    rows = (checkpoint.soft_prompt / source.scale).to(DTYPES[source.table.dtype]).float() * source.scale
+    if not torch.isfinite(rows).all():
+        raise CheckpointError(f"the soft prompt has numbers that are too large for {source.table.dtype}, the type of "
+                              "the base model's embeddings", "export with --format peft")
+    own = None
+    if verified:
+        own = yield from own_tokens(config, rows, prompts, grows=max(made.ids) >= source.table.shape[0])
+    tensors = with_soft_rows(source, checkpoint.soft_prompt, made.ids, own.rarest if own else None)
+    total = sum(tensor.size for tensor in tensors.values())
+    check_room(folder, total + SPARE_BYTES)
+    told = 0
+    yield Progress(stage="writing", done=0, total=_megabytes(total), unit="MB")
+    for written in write_tensors(tensors, folder):
+        if _megabytes(written) > told:
+            told = _megabytes(written)
+            yield Progress(stage="writing", done=told, total=_megabytes(total), unit="MB")
+    ends = INFILLING_ENDS if config.inference.style == "infilling" else ()
+    _write_settings(source, tensors[source.embedding].shape[0], made, ends, folder)
+    compared = 0
+    if own is not None:
+        compared = yield from verify(folder, made, prompts, own, auto_prepend)
+    return {
+        "dtype": str(DTYPES[source.table.dtype]).removeprefix("torch."), "soft_tokens": made.names,
+        "soft_token_ids": made.ids, "auto_prepend": auto_prepend, "verified_problems": compared,
+        "literal_prefix": made.prefix, "literal_suffix": made.suffix,
+    }
 
 
-def _tokenizer_that_prepends(
-    tokenizer: PreTrainedTokenizerBase, count: int
-) -> tuple[PreTrainedTokenizerBase, list[int]]:
-    """A copy with `count` new special tokens that its post-processor puts in front, and the ids they really got."""
-    from tokenizers import processors
+def with_soft_rows(source: Source, prompt: torch.Tensor, ids: Sequence[int], rarest: int | None) -> dict[str, Stored]:
+    """The weights with P [V, H] in the embedding's rows `ids`, and with a head of their own.
 
-    merged = copy.deepcopy(tokenizer)
-    backend = getattr(merged, "backend_tokenizer", None)
-    if backend is None:
-        raise CheckpointError("this tokenizer is not a fast one and cannot prepend tokens", "export with --format peft")
-    names = [f"<|soft_{index}|>" for index in range(count)]
-    merged.add_special_tokens({"additional_special_tokens": names}, replace_extra_special_tokens=False)
-    ids = [int(token_id) for token_id in merged.convert_tokens_to_ids(names)]
-    template = processors.TemplateProcessing(
-        single=" ".join([*names, "$A"]), pair=" ".join([*names, "$A", "$B:1"]),
-        special_tokens=list(zip(names, ids, strict=True)),
-    )
-    before = backend.post_processor
-    backend.post_processor = processors.Sequence([before, template]) if before is not None else template
-    return merged, ids
+    Where the vocabulary has to grow for that, the head grows by copies of the row of a token that is hardly ever said:
+    a row of zeros has the logit 0, which may be the largest, and not every engine heeds `suppress_tokens`. A copy never
+    comes before its original, so that a greedy engine says none of the new tokens.
 
-
-def _place_rows(model: PreTrainedModel, rows: torch.Tensor, ids: list[int]) -> None:
-    """Write P [V, H] into the embedding's rows `ids`, on a head of its own; grow both where there are too few rows."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    old, width = embedding.weight.shape
-    size = max(old, max(ids) + 1)
-    table = torch.zeros(size, width, dtype=embedding.weight.dtype)
-    table[:old] = embedding.weight.detach()
-    table[ids] = rows.to(table.dtype)
-    words = torch.zeros(size, width, dtype=head.weight.dtype)
-    words[:old] = head.weight.detach()
-    outputs = nn.Linear(width, size, bias=head.bias is not None)
-    outputs.weight = nn.Parameter(words, requires_grad=False)
-    if head.bias is not None:
-        outputs.bias = nn.Parameter(nn.functional.pad(head.bias.detach(), (0, size - old)), requires_grad=False)
-    text = model.config.get_text_config()
-    text.vocab_size, text.tie_word_embeddings, model.config.tie_word_embeddings = size, False, False
-    inputs = type(embedding)(size, width) if type(embedding) is nn.Embedding else copy.deepcopy(embedding)
-    inputs.weight = nn.Parameter(table, requires_grad=False)
-    model.set_input_embeddings(inputs)
-    model.set_output_embeddings(outputs)
-    assert model.generation_config is not None
-    model.generation_config.suppress_tokens = [*(model.generation_config.suppress_tokens or []), *ids]
+    Args:
+        rarest: that token; None takes the last of the vocabulary, in byte-pair encoding the rarest there is.
+    """
+    count = source.table.shape[0]
+    grown = range(count, max(count, max(ids) + 1))
+    table = {place: bytes(source.table.row(0).length) for place in grown}
+    table |= {place: row_bytes(row / source.scale, source.table.dtype) for place, row in zip(ids, prompt, strict=True)}
+    last = max(source.tokenizer.get_vocab().values(), default=0)
+    model_row = min(last, count - 1) if rarest is None else rarest
+    tensors = dict(source.tensors)
+    tensors[source.embedding] = source.table.with_rows(table)
+    tensors[source.head] = source.words
+    bias = source.head.removesuffix("weight") + "bias"
+    for name in filter(lambda name: grown and name in tensors, (source.head, bias)):
+        tensors[name] = tensors[name].with_rows({place: tensors[name].row(model_row) for place in grown})
+    return tensors
 
 
-def _own_completions(checkpoint: Checkpoint, loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
-    requests = [Request(str(index), tuple(loaded.tokenizer(text)["input_ids"])) for index, text in enumerate(prompts)]
-    settings = DecodingSettings(VERIFIED_TOKENS, 0.0, 1.0, (), 0, 8)
-    prefix = checkpoint.soft_prompt.to(loaded.model.get_input_embeddings().weight.dtype)
-    done = [found for found in complete(loaded.model, loaded.tokenizer, prefix, requests, settings)
-            if isinstance(found, Completion)]
-    return [list(found.token_ids) for found in sorted(done, key=lambda found: int(found.request.task_id))]
+def _write_settings(source: Source, size: int, made: MergedTokenizer, ends: Sequence[str], folder: Path) -> None:
+    """The configuration, the tokenizer, and a generation_config that never emits soft tokens.
+
+    What else the base model's generation_config asks for (a repetition penalty, a temperature) is left out: the soft
+    prompt was trained and scored without it.
+
+    Args:
+        ends: names of tokens that end a completion beside the model's own, where there are such.
+    """
+    from transformers import GenerationConfig
+
+    shape, generation = source.outline.config, source.generation
+    text = shape.get_text_config()
+    text.vocab_size, text.tie_word_embeddings, shape.tie_word_embeddings = size, False, False
+    shape.architectures = [type(source.outline).__name__]
+    shape.save_pretrained(folder)
+    own = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    named = [token_id(source.tokenizer, name) for name in ends]
+    GenerationConfig(
+        bos_token_id=generation.bos_token_id, pad_token_id=generation.pad_token_id,
+        eos_token_id=list(dict.fromkeys(token for token in (*own, *named) if token is not None)) or None,
+        suppress_tokens=sorted({*(generation.suppress_tokens or []), *made.ids}),
+    ).save_pretrained(folder)
+    made.save(folder)
 
 
-def _verify(folder: Path, prompts: Sequence[str], soft_ids: list[int], expected: list[list[int]]) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def merged_rows(folder: Path, manifest: Manifest, config: Config) -> torch.Tensor:
+    """The soft prompt [V, H] of an exported folder that is whole, as float32 numbers of the written type.
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
-    ends = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-    for text, wanted in zip(prompts, expected, strict=True):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        if ids[0, : len(soft_ids)].tolist() != soft_ids:
-            raise CheckpointError("the exported tokenizer does not put the soft tokens in front", "use --format peft")
-        with torch.inference_mode():
-            made = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=VERIFIED_TOKENS,
-                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-            )[0, ids.shape[1] :].tolist()
-        # A base model may, in theory, say a token of its unused rows; the merged one never does, by design.
-        said = list(takewhile(lambda token: token not in soft_ids, wanted))
-        found = [token for token in made if token not in ends][: len(said) if len(said) < len(wanted) else None]
-        if found != said:
-            at = next((i for i, pair in enumerate(zip(found, said, strict=False)) if pair[0] != pair[1]), len(found))
-            raise CheckpointError(f"the merged model differs from softtune at token {at} of {text[:40]!r}",
-                                  "nothing was written; use --format peft")
+    Raises:
+        CheckpointError: the folder is not what its manifest says.
+        ModelError: its base model, whose structure is needed, is not to be had.
+    """
+    outline, _ = outline_of(config.model)
+    tensors = read_tensors([folder / name for name in manifest.files if name.endswith(".safetensors")])
+    table = tensors.get(matrix_names(outline)[0])
+    ids = manifest.soft_token_ids
+    if table is None or table.dtype not in DTYPES or not ids or not 0 <= min(ids) <= max(ids) < table.shape[0]:
+        raise CheckpointError(f"{folder} has no rows for its soft tokens", "export again")
+    rows = read_rows(table, ids) * embedding_scale(outline)
+    if rows.shape != (manifest.num_virtual_tokens, manifest.embedding_dim) or not torch.isfinite(rows).all():
+        raise CheckpointError(f"{folder}: the rows of its soft tokens are {tuple(rows.shape)}, or not finite",
+                              "export again")
+    return rows
+
+
+def _megabytes(count: int) -> int:
+    return -(-count // MEGABYTE)

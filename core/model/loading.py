@@ -114,7 +114,7 @@ def load_model(config: Config) -> LoadedModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = model_source(settings)
-    with _explained(settings), _quiet_transformers():
+    with explained(settings), quiet_transformers():
         gguf = settings.gguf_file
         folder = converted_from_gguf(source, gguf, settings.trust_remote_code) if gguf else source
         common = {"trust_remote_code": settings.trust_remote_code}
@@ -168,7 +168,7 @@ def _check_memory(shape: Any, precision: Precision, settings: ModelSettings) -> 
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars and no advice on stderr: softtune tells what matters itself."""
     from transformers.utils import logging
 
@@ -184,7 +184,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(settings: ModelSettings) -> Iterator[None]:
+def explained(settings: ModelSettings) -> Iterator[None]:
     """Turn what transformers and the hub client raise into one message that says what to do."""
     from huggingface_hub import errors
 

@@ -7,6 +7,7 @@ from core.contract.workbench import (
     AnyRequest,
     Complete,
     ExportCheckpoint,
+    ImportAdapter,
     InspectTokens,
     MapCosines,
     RunProgram,
@@ -49,4 +50,8 @@ class Answers:
                 from core.workbench.checkpoints import export_checkpoint
 
                 return (yield from export_checkpoint(request))
+            case ImportAdapter():
+                from core.workbench.checkpoints import import_adapter
+
+                return (yield from import_adapter(request))
         raise TypeError(f"nothing answers {request.type}")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar, cast
 
 from core.contract.control import ControlInbox
 from core.contract.errors import UsageError
+from core.contract.events import Event
 from core.contract.runs import RunFolder, summarize
-from core.contract.workbench import ExportCheckpoint, ScoreCheckpoint, Told, Working
+from core.contract.workbench import AnyReply, ExportCheckpoint, ImportAdapter, ScoreCheckpoint, Told, Working
 from core.data.dataset import read_dataset
+from core.data.humaneval import split_problems
 from core.evaluation.permission import refusal_to_run
 from core.export.formats import export
+from core.export.imports import import_folder, split_of
 from core.jobs import complete_and_score
 from core.model.checkpoint import load_checkpoint
 from core.workbench import Replies
 from core.workbench.models import Models
+
+Value = TypeVar("Value")
 
 
 def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlInbox) -> Replies:
@@ -33,7 +41,8 @@ def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlI
     evaluation = config.evaluation.model_copy(update={"allow_weak_sandbox": request.allow_weak_sandbox})
     config = config.model_copy(update={"evaluation": evaluation})
     checkpoint = load_checkpoint(folder.checkpoints / f"{request.checkpoint}.pt")
-    dataset = read_dataset(config, folder)
+    imported = run.record is not None and run.record.kind == "import"
+    dataset = read_dataset(config, folder, split_of(checkpoint) if imported else split_problems)
     refusal = refusal_to_run(config.evaluation)
     if refusal is not None:
         raise refusal
@@ -45,8 +54,26 @@ def score_checkpoint(request: ScoreCheckpoint, models: Models, control: ControlI
 
 
 def export_checkpoint(request: ExportCheckpoint) -> Replies:
-    """Write a checkpoint in another format, with a model of its own: merging uses it up."""
-    path, folder = Path(request.checkpoint), Path(request.folder).expanduser()
-    yield Working(request=request.id, what=f"loading {load_checkpoint(path).base_model}")
-    export(path, request.format, folder)
+    """Write a checkpoint in another format, with a model of its own; cancelled, it leaves nothing."""
+    folder = Path(request.folder).expanduser()
+    yield Working(request=request.id, what=f"reading {request.checkpoint}")
+    yield from _telling(request.id, export(Path(request.checkpoint), request.format, folder,
+                                           auto_prepend=request.auto_prepend, verify=request.verify))
     return str(folder)
+
+
+def import_adapter(request: ImportAdapter) -> Replies:
+    """Make a run of an adapter's folder, or of a merged model's."""
+    yield Working(request=request.id, what=f"reading {request.folder}")
+    return str((yield from _telling(request.id, import_folder(Path(request.folder).expanduser(), request.name))))
+
+
+def _telling(number: int, events: Generator[Event, None, Value]) -> Generator[AnyReply | None, None, Value]:
+    """Tell a job's events to request `number`; the value is the job's."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return cast(Value, end.value)
+            yield Told(request=number, event=event)
