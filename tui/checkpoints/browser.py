@@ -160,7 +160,7 @@ class CheckpointBrowser(RunScreen):
             more = ("\n", ("m", "bold $accent"), " shows those of trials and folds too.")
         return Content.assemble("No checkpoints yet: a run writes one at the end of every epoch.\n",
                                 ("1", "bold $accent"), " goes to Train, where ", ("s", "bold $accent"), " starts one.",
-                                *more)
+                                "\n", ("I", "bold $accent"), " imports an adapter, or what softtune exported.", *more)
 
     def copy_text(self) -> tuple[str, str] | None:
         """The table as it is sorted and filtered."""

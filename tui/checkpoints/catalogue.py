@@ -54,6 +54,8 @@ class CheckpointRow:
     """The schedule that the run really used."""
     faults: tuple[str, ...] = ()
     """Why some of the row is unknown: files of the run that could not be read."""
+    foreign: bool = False
+    """Whether it was imported and nobody knows how it was trained: its run's settings are the defaults."""
 
     @property
     def key(self) -> str:
@@ -152,6 +154,9 @@ class RunReader:
     ) -> CheckpointRow:
         name, status = file.name.removesuffix(SUFFIX), file.stat()
         epoch, step = facts.place(name)
+        foreign = record.kind == "import" and not step
+        if foreign:
+            epoch = step = None
         validation = facts.validations.get(step) if step is not None else None
         scores, fault = self._once(self.folder.evaluation(name) / "summary.json", read_scores)
         scores = scores or Scores()
@@ -161,9 +166,9 @@ class RunReader:
             validation.loss if validation else None, validation.perplexity if validation else None,
             scores.overall, scores.train, scores.heldout,
             config.soft_prompts.num_virtual_tokens if config else facts.virtual_tokens,
-            _peak_rate(config, facts), status.st_size, status.st_mtime, plan=facts.plan,
+            None if foreign else _peak_rate(config, facts), status.st_size, status.st_mtime, plan=facts.plan,
             model=record.model or (config.model.name if config else ""),
-            faults=tuple(text for text in (empty, fault, *faults) if text),
+            faults=tuple(text for text in (empty, fault, *faults) if text), foreign=foreign,
         )
 
     def _files(self) -> tuple[list[os.DirEntry[str]], str]:

@@ -86,8 +86,9 @@ def _metrics(row: CheckpointRow) -> list[Content]:
     tokens = UNKNOWN if row.virtual_tokens is None else counted(row.virtual_tokens, "virtual tokens")
     return [
         _pair("held-out loss", short_figure(row.heldout_loss, 4)),
-        _pair("perplexity", f"{short_figure(row.perplexity)}  (held-out)"),
-        _pair("training loss", f"{short_figure(row.train_loss, 4)}  (mean of its epoch)"),
+        _pair("perplexity", UNKNOWN if row.perplexity is None else f"{short_figure(row.perplexity)}  (held-out)"),
+        _pair("training loss", UNKNOWN if row.train_loss is None
+              else f"{short_figure(row.train_loss, 4)}  (mean of its epoch)"),
         _pair("reached", reached), _pair("soft prompt", tokens), _pair("model", row.model or UNKNOWN),
     ]
 
@@ -128,7 +129,8 @@ def interval(score: Score) -> str:
 def _schedule(row: CheckpointRow) -> list[Content]:
     plan = row.plan
     if plan is None:
-        return [_heading("schedule"), Content("not known: the events do not tell it")]
+        why = "it was imported" if row.foreign else "the events do not tell it"
+        return [_heading("schedule"), Content(f"not known: {why}")]
     return [
         _heading("schedule"),
         _pair("steps", f"{plan.total_steps:,}  ({plan.num_epochs:,} epochs of {plan.steps_per_epoch:,})"),

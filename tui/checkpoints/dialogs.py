@@ -80,6 +80,7 @@ class CheckpointDetail(ModalScreen[str]):
         Binding("E", "dismiss('score')", "score", key_display="E"),
         Binding("P", "dismiss('publish')", "publish", key_display="P"),
         Binding("e", "dismiss('export')", "export"),
+        Binding("d", "dismiss('deploy')", "deploy"),
         Binding("D", "dismiss('delete')", "delete", key_display="D"),
         Binding("down,j", "scroll(1)", "down", show=False),
         Binding("up,k", "scroll(-1)", "up", show=False),

@@ -1,138 +1,158 @@
-"""The dialogue that exports a checkpoint: format, folder, progress, and the path or the refusal."""
+"""The dialogue that exports a checkpoint: format, folder, progress, and what was written and verified."""
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from typing import ClassVar, Literal
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
-from textual.worker import Worker
 
-from core.contract.events import Progress
-from core.contract.workbench import AnyReply, Cancelled, Ended, ExportCheckpoint, Refused, Told, Working
+from core.contract.errors import CheckpointError
+from core.contract.exports import MANIFEST, ExportFormat, Manifest, read_manifest
+from core.contract.workbench import ExportCheckpoint
+from tui.checkpoints.asking import AskingDialog, FolderSuggester
 from tui.checkpoints.catalogue import CheckpointRow
-from tui.checkpoints.dialogs import key_line
+from tui.checkpoints.exported import EXPORTS, size_words, verified_words
 from tui.checkpoints.questions import called
 from tui.visible import visible, visible_line
 from tui.widgets.field import Field
 from tui.workbench import Workbench
 
-Format = Literal["peft", "merged"]
-FORMATS: dict[Format, str] = {
-    "peft": "an adapter: the soft prompt alone, as peft reads it",
-    "merged": "a whole model with the soft prompt in its vocabulary",
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to export."""
+
+    form: ExportFormat
+    words: str
+    auto_prepend: bool = True
+
+
+CHOICES = {
+    "peft": Choice("peft", "an adapter: the soft prompt alone, as peft reads it"),
+    "merged": Choice("merged", "a whole model with the soft prompt in its vocabulary"),
+    "merged-bare": Choice("merged", "for GGUF conversion: prompts must begin with the soft\n"
+                          "               tokens themselves", auto_prepend=False),
 }
 
 
-def default_folder(row: CheckpointRow, form: Format) -> str:
+def default_folder(row: CheckpointRow, choice: str) -> str:
     """"exports/2026-11-23-221004-demo-best-peft"."""
-    return f"exports/{row.run.run_id}-{row.name}-{form}"
+    return f"{EXPORTS}/{row.run.run_id.replace('/', '-')}-{row.name}-{choice}"
 
 
-class ExportDialog(ModalScreen[None]):
-    """Asks for format and folder, then exports; a refusal can be mended and tried again. Closing gives up."""
+class ExportDialog(AskingDialog):
+    """Asks for format and folder, then exports. Gives the folder to serve where the user wants to go on with that.
+
+    Args:
+        choice: the one of CHOICES to begin at.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "close", key_display="esc"),
         Binding("j", "move(1)", "down", show=False),
         Binding("k", "move(-1)", "up", show=False),
+        Binding("d", "serve", "how to serve it", show=False),
     ]
+    KEYS = (("enter", "next, then export"), ("tab", "other field"), ("esc", "back"))
 
-    def __init__(self, row: CheckpointRow, workbench: Workbench) -> None:
-        super().__init__()
+    def __init__(self, row: CheckpointRow, workbench: Workbench, choice: str = "peft") -> None:
+        super().__init__(workbench)
         self._row = row
-        self._workbench = workbench
-        self._form: Format = "peft"
-        self._work: Worker[None] | None = None
-        self.finished = False
+        self._choice = choice
 
     def compose(self) -> ComposeResult:
         """Format, folder, what comes of it, keys."""
         with Vertical(classes="dialog checkpoints-export"):
             yield Static(Content.assemble(("Export ", "bold"), (called(self._row), "bold $text-accent")))
-            yield OptionList(*(Option(self._format(form), id=form) for form in FORMATS))
+            yield OptionList(*(Option(self._line(name), id=name) for name in CHOICES))
             yield Static(Content.styled("into a new or empty folder", "$text-muted"), classes="keys")
-            yield Field(default_folder(self._row, "peft"), id="checkpoints-folder")
-            yield Static(id="checkpoints-outcome")
-            yield Static(id="checkpoints-keys", classes="keys")
+            yield Field(default_folder(self._row, self._choice), id="checkpoints-folder", suggester=FolderSuggester())
+            yield from self.compose_outcome()
 
-    def _format(self, form: Format) -> Content:
+    def _line(self, name: str) -> Content:
         """The chosen one has a sign, for it has to be seen from the folder too."""
-        sign = "●" if form == self._form else "○"
-        return Content.assemble((f" {sign} ", "bold $accent"), (f"{form:<8}", "bold"), FORMATS[form])
+        sign = "●" if name == self._choice else "○"
+        return Content.assemble((f" {sign} ", "bold $accent"), (f"{name:<12}", "bold"), CHOICES[name].words)
 
     def on_mount(self) -> None:
         """Begin at the format."""
-        self.query_one(OptionList).highlighted = 0
+        self.query_one(OptionList).highlighted = list(CHOICES).index(self._choice)
         self.query_one(OptionList).focus()
-        self._tell(Content(""))
-
-    def _tell(self, outcome: Content) -> None:
-        self.query_one("#checkpoints-outcome", Static).update(outcome)
-        if self.finished:
-            keys = [("enter", "close")]
-        elif self._work is not None:
-            keys = [("esc", "give up")]
-        else:
-            keys = [("enter", "next, then export"), ("tab", "other field"), ("esc", "back")]
-        self.query_one("#checkpoints-keys", Static).update(key_line(*keys))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """The proposed folder follows the format, unless the user has changed it."""
-        folder, before = self.query_one(Input), self._form
-        self._form = "merged" if event.option_id == "merged" else "peft"
-        for form in FORMATS:
-            self.query_one(OptionList).replace_option_prompt(form, self._format(form))
+        folder, before = self.query_one(Input), self._choice
+        self._choice = event.option_id or before
+        for name in CHOICES:
+            self.query_one(OptionList).replace_option_prompt(name, self._line(name))
         if folder.value == default_folder(self._row, before):
-            folder.value = default_folder(self._row, self._form)
+            folder.value = default_folder(self._row, self._choice)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """On to the folder."""
         self.query_one(Input).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Export; once that is done, close."""
-        if self.finished:
-            self.dismiss()
-        elif not event.value.strip():
-            self._tell(Content.styled("✗ name a folder", "$text-error"))
-        elif self._work is None:
-            self._work = self.run_worker(self._export(event.value.strip()))
-            self._tell(Content.styled("… starting the workbench", "$text-muted"))
+        """Export."""
+        folder, choice = event.value.strip(), CHOICES[self._choice]
 
-    async def _export(self, folder: str) -> None:
         def request(number: int) -> ExportCheckpoint:
-            return ExportCheckpoint(id=number, checkpoint=str(self._row.path), format=self._form, folder=folder)
+            return ExportCheckpoint(id=number, checkpoint=str(self._row.path), format=choice.form, folder=folder,
+                                    auto_prepend=choice.auto_prepend)
 
-        async with aclosing(self._workbench.ask(request)) as replies:
-            async for reply in replies:
-                self._hear(reply, folder)
+        if folder:
+            self.ask(request)
+        else:
+            self.tell(Content.styled("✗ name a folder", "$text-error"))
 
-    def _hear(self, reply: AnyReply, folder: str) -> None:
-        if isinstance(reply, Ended):
-            self._work, self.finished = None, True
-            self._tell(Content.styled(f"✓ written to {visible_line(reply.path or folder)}", "bold $text-success"))
-        elif isinstance(reply, (Refused, Cancelled)):
-            self._work = None
-            what, remedy = (reply.what, reply.remedy) if isinstance(reply, Refused) else ("it was given up", "")
-            self._tell(Content.assemble((f"✗ {visible(what)}", "$text-error"),
-                                        f"\n  {visible(remedy)}" if remedy else ""))
-        elif isinstance(reply, Working):
-            self._tell(Content.styled(f"… {visible_line(reply.what)}", "$text-muted"))
-        elif isinstance(reply, Told) and isinstance(reply.event, Progress):
-            done = f"{reply.event.stage} {reply.event.done:,} of {reply.event.total:,} {visible_line(reply.event.unit)}"
-            self._tell(Content.styled(f"… {done}", "$text-muted"))
+    async def outcome(self, path: str) -> Content:
+        """The path, and what the folder says of itself."""
+        try:
+            words = manifest_words(await asyncio.to_thread(read_manifest, Path(path)))
+        except CheckpointError as error:
+            words = Content.styled(f"! {visible(error.what)}", "$text-warning")
+        return Content.assemble(await super().outcome(path), "\n", words)
+
+    def keys_at_end(self) -> tuple[tuple[str, str], ...]:
+        """A merged model can be served."""
+        serve = (("d", "how to serve it"),) if self._served else ()
+        return (*serve, ("enter", "close"))
+
+    @property
+    def _served(self) -> bool:
+        return CHOICES[self._choice].form == "merged"
+
+    def action_serve(self) -> None:
+        """Close, and go on with how to serve it."""
+        if self.path and self._served:
+            self.dismiss(self.path)
 
     def action_move(self, lines: int) -> None:
         """Move as j and k do."""
         formats = self.query_one(OptionList)
+        if formats.disabled:
+            return
         if lines > 0:
             formats.action_cursor_down()
         else:
             formats.action_cursor_up()
+
+
+def manifest_words(manifest: Manifest) -> Content:
+    """What was written and verified, and what has to be known to use it."""
+    lines = [Content.styled(f"  {size_words(manifest)}; {MANIFEST} has their checksums", "$text-muted")]
+    if manifest.format == "merged":
+        style = "$text-success" if manifest.verified_problems else "$text-warning"
+        lines.insert(0, Content.styled(f"  {verified_words(manifest)}", style))
+    if manifest.soft_tokens and not manifest.auto_prepend:
+        first, last = visible_line(manifest.soft_tokens[0]), visible_line(manifest.soft_tokens[-1])
+        lines.append(Content.styled(f"! every prompt must begin with {first} … {last}",
+                                    "$text-warning"))
+    return Content("\n").join(lines)

@@ -63,7 +63,10 @@ def outcome_words(job: ScoreJob) -> str:
     if job.result is None:
         return f"{visible_line(job.name)} is scored"
     parts = []
-    for kind, score in (("held-out", job.result.heldout), ("train", job.result.train)):
+    kinds = [("held-out", job.result.heldout), ("train", job.result.train)]
+    if not any(score.total for _, score in kinds):  # it was imported: nobody knows what it was trained on
+        kinds = [("all", job.result.overall)]
+    for kind, score in kinds:
         passed = share(score)
         if passed is not None:
             of = "" if score.several else f" ({score.passed} of {score.total})"

@@ -79,9 +79,9 @@ class Comparison:
 
 def read_side(row: CheckpointRow) -> Side:
     """Read what a checkpoint's run has of results and settings; never raises: a fault is told in words."""
-    config, fault = None, ""
+    config, fault = None, "it was imported, and what it was trained with is not known" if row.foreign else ""
     try:
-        config = row.run.read_config()
+        config = None if row.foreign else row.run.read_config()
     except ConfigError as error:
         fault = visible_line("; ".join(str(one) for one in error.faults))
     except SofttuneError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from textual.binding import Binding, BindingType
@@ -17,9 +18,11 @@ from core.contract.runs import BEST_PUBLISHED
 from core.contract.workbench import ScoreCheckpoint
 from tui.checkpoints.browser import CheckpointBrowser
 from tui.checkpoints.catalogue import CheckpointRow
+from tui.checkpoints.deploy import DeployDialog
 from tui.checkpoints.detail import read_detail
 from tui.checkpoints.dialogs import CheckpointDetail
 from tui.checkpoints.export import ExportDialog
+from tui.checkpoints.importing import ImportDialog
 from tui.checkpoints.jobs import ScoreJob, job_line, outcome_words
 from tui.checkpoints.questions import called, delete_words, publish_words, score_words
 from tui.checkpoints.table import CheckpointTable
@@ -29,13 +32,13 @@ from tui.visible import visible, visible_line
 from tui.widgets.panel import Panel
 
 _NEEDS_ROWS = frozenset({"open", "sort", "reverse", "filter", "compare"})
-_NEEDS_A_CHECKPOINT = frozenset({"mark", "tokens", "publish", "export", "score", "delete", "run", "problems"})
+_NEEDS_A_CHECKPOINT = frozenset({"mark", "tokens", "publish", "export", "deploy", "score", "delete", "run", "problems"})
 
 Value = TypeVar("Value")
 
 
 class CheckpointsScreen(CheckpointBrowser):
-    """Opens, compares, publishes, exports, scores, deletes and restores checkpoints."""
+    """Opens, compares, publishes, exports, serves, imports, scores, deletes and restores checkpoints."""
 
     TAB = "Checkpoints"
     CSS_PATH = "checkpoints.tcss"
@@ -63,6 +66,10 @@ class CheckpointsScreen(CheckpointBrowser):
                 tooltip="make it the soft prompt that inference uses; asks first"),
         Binding("e", "export", "export", id="checkpoints.export",
                 tooltip="write it in another format, for other programs"),
+        Binding("d", "deploy", "deploy", id="checkpoints.deploy",
+                tooltip="how vLLM, a container or transformers serve an export of it"),
+        Binding("I", "import", "import", id="checkpoints.import", key_display="I",
+                tooltip="make a run of an adapter of peft or a softtune export"),
         Binding("D", "delete", "delete", id="checkpoints.delete", key_display="D",
                 tooltip="delete it with its scores; asks first; no running run's"),
         Binding("u", "restore", "undelete", id="checkpoints.restore", tooltip="bring back what was deleted last"),
@@ -156,7 +163,33 @@ class CheckpointsScreen(CheckpointBrowser):
     def action_export(self) -> None:
         """Ask how and where to, and export."""
         if self.row is not None:
-            self.app.push_screen(ExportDialog(self.row, self.softtune.workbench))
+            self.run_worker(self._export(self.row), group="export", exclusive=True)
+
+    async def _export(self, row: CheckpointRow, choice: str = "peft") -> None:
+        folder = await self.app.push_screen_wait(ExportDialog(row, self.softtune.workbench, choice))
+        if folder:
+            await self._deploy(row, folder)
+
+    def action_deploy(self) -> None:
+        """Show how its export is served."""
+        if self.row is not None:
+            self.run_worker(self._deploy(self.row), group="export", exclusive=True)
+
+    async def _deploy(self, row: CheckpointRow, folder: str = "") -> None:
+        if await self.app.push_screen_wait(DeployDialog(row, folder)):
+            await self._export(row, "merged")
+
+    def action_import(self) -> None:
+        """Ask for a folder, and make a run of it."""
+        self.run_worker(self._import(), group="import", exclusive=True)
+
+    async def _import(self) -> None:
+        made = await self.app.push_screen_wait(ImportDialog(self.softtune.workbench))
+        if made:
+            path = Path(made)
+            self.action_back()  # a filter may leave the new row out
+            self.query_one(CheckpointTable).wish(f"{path.parent.parent.name}/{path.stem}")
+            await self.read()
 
     def action_publish(self) -> None:
         """Publish, once the user has confirmed it."""

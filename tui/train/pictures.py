@@ -30,10 +30,14 @@ def pictures(view: RunView, look: Look, others: Sequence[OtherRun] = ()) -> Plot
     """The picture and lower-edge values of each plot, by name; `others` are drawn below the run's own losses."""
     base = Picture(window=look.window(view.train_loss), logarithmic=look.logarithmic, cursor=look.cursor,
                    ahead=_room_ahead(view))
-    return {
+    made = {
         "loss": _loss(view, look, base, others), "perplexity": _perplexity(view, base, others),
         "memory": _memory(view, base), "rate": _rate(view, base), "gradient": _gradient(view, base),
     }
+    if view.outcome and view.step is None:  # it was imported, or failed before
+        return {name: (replace(picture, empty="no optimizer step is recorded"), told)
+                for name, (picture, told) in made.items()}
+    return made
 
 
 def _room_ahead(view: RunView) -> float | None:

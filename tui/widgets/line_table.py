@@ -104,8 +104,11 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         self.refresh()
 
     def wish(self, key: str) -> None:
-        """Put the cursor on this row as soon as it is among those shown."""
+        """Put the cursor on this row, at once or as soon as it is among those shown."""
         self._wanted = key
+        keys = [row.key for row in self._rows]
+        if key in keys:
+            self._move_to(keys.index(key))
 
     def _keep_cursor(self, at: int) -> None:
         """On the same row as before, and at the same height where the table is scrolled; else where that row was."""
