@@ -45,6 +45,8 @@ def read_adapter(folder: Path) -> tuple[torch.Tensor, str]:
     Raises:
         CheckpointError: it is another kind of adapter, or its files do not agree.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}", "name the folder of an adapter, or of a merged export")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         kind = settings["peft_type"]

@@ -140,7 +140,7 @@ def test_damaged_and_other_adapters_are_refused_by_name(checkpoint: Path, tmp_pa
         damage(folder)
         with pytest.raises(CheckpointError, match=words):
             outcome(import_folder(folder))
-    for folder, words in ((tmp_path / "nowhere", "not a prompt-tuning adapter"),
+    for folder, words in ((tmp_path / "nowhere", "there is no folder"),
                           (tmp_path / "model", "is a whole model, and not one that softtune exported")):
         if folder.name == "model":
             make_tiny_model(folder)

@@ -90,6 +90,8 @@ class DeployDialog(ModalScreen[bool]):
             await self._open(self._proposed)
             return
         found = await asyncio.to_thread(exports_of, self._row)
+        if self.query_one(Input).value:  # the user was faster
+            return
         merged = [exported for exported in found if exported.manifest.format == "merged"]
         if merged:
             await self._open(str(merged[0].folder), len(merged))

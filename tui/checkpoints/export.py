@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -44,8 +45,10 @@ CHOICES = {
 
 
 def default_folder(row: CheckpointRow, choice: str) -> str:
-    """"exports/2026-11-23-221004-demo-best-peft"."""
-    return f"{EXPORTS}/{row.run.run_id.replace('/', '-')}-{row.name}-{choice}"
+    """"exports/2026-11-23-221004-demo-best-peft", or the first with a number behind it that is not there yet."""
+    stem = f"{EXPORTS}/{row.run.run_id.replace('/', '-')}-{row.name}-{choice}"
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 100)))
+    return next((name for name in names if not os.path.lexists(name)), stem)
 
 
 class ExportDialog(AskingDialog):
