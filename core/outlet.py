@@ -149,7 +149,11 @@ def outlets(out: TextIO, err: TextIO) -> Iterator[tuple[Outlet, Outlet]]:
 
 
 def last_words(text: str) -> None:
-    """Print a line on stderr before the process ends, unless nobody takes it."""
+    """Print a line on stderr before the process ends, unless nobody takes it.
+
+    What came from files of others cannot move the cursor there.
+    """
+    text = "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in text)
     poll = select.poll()
     with contextlib.suppress(OSError, ValueError):
         poll.register(sys.stderr.fileno(), select.POLLOUT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -113,12 +114,15 @@ def _export_csv(options: argparse.Namespace) -> int:
     """The curves of a run, into a new file or to stdout."""
     if options.push or options.private or not (options.auto_prepend and options.verify):
         raise UsageError("--format csv takes RUN and FILE alone", "leave the other options out")
+    to_stdout = str(options.folder) == "-"
+    if to_stdout and options.json:
+        raise UsageError("--json: the table itself goes to stdout", "leave it out, or name a file")
     text = run_csv(find_run(str(options.checkpoint)))
-    if str(options.folder) == "-":
+    if to_stdout:
         sys.stdout.write(text)
         return EXIT_DONE
     file = options.folder.expanduser()
-    if file.exists():
+    if os.path.lexists(file):
         raise UsageError(f"{file} exists already", "name another file, or remove it")
     write_whole(file, text)
     print(json.dumps({"path": str(file), "format": "csv"}) if options.json else f"exported to {file}")

@@ -154,6 +154,8 @@ def write_recipes(folder: Path, made: Sequence[Recipe]) -> list[Path]:
         OSError: they cannot be written; nothing of them stays.
     """
     files = {folder / FOLDER / recipe.file: recipe for recipe in made}
+    if os.path.lexists(folder / FOLDER) and not (folder / FOLDER).is_dir():
+        raise UsageError(f"{folder / FOLDER} is no folder", "move it away, or remove it")
     for file, recipe in files.items():
         if os.path.lexists(file) and not (file.is_file() and file.read_bytes() == recipe.text.encode()):
             raise UsageError(f"{file} is there already, and says something else", "move it away, or remove it")

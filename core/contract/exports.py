@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from core.contract.errors import CheckpointError
 from core.contract.files import FORMAT_VERSION, read_regular
@@ -16,11 +17,28 @@ MANIFEST = "softtune.json"
 ExportFormat = Literal["peft", "merged"]
 
 
+def _on_one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be shown")
+    return text
+
+
+def _file_name(name: str) -> str:
+    if name in ("", ".", "..") or name != Path(name).name:
+        raise ValueError(f"{_on_one_line(name)!r} is no file of this folder")
+    return _on_one_line(name)
+
+
+Words = Annotated[str, AfterValidator(_on_one_line)]
+FileName = Annotated[str, AfterValidator(_file_name)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
 class ExportedFile(BaseModel):
     """A file of the folder as it was written."""
 
     model_config = ConfigDict(frozen=True)
-    size: int
+    size: Count
     """Bytes."""
     sha256: str
 
@@ -28,33 +46,33 @@ class ExportedFile(BaseModel):
 class Manifest(BaseModel):
     """What softtune.json says."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
     format_version: int = FORMAT_VERSION
     format: ExportFormat
-    base_model: str
-    run_id: str
-    epoch: int
-    step: int
-    metrics: dict[str, float | None]
+    base_model: Words
+    run_id: Words
+    epoch: Count
+    step: Count
+    metrics: dict[Words, float | None]
     split: Split
     config: dict[str, Any]
     """The settings that the soft prompt was trained with."""
-    num_virtual_tokens: int
-    embedding_dim: int
-    dtype: str = ""
+    num_virtual_tokens: Count
+    embedding_dim: Count
+    dtype: Literal["", "float32", "float16", "bfloat16"] = ""
     """Of a merged model's weights, as "bfloat16"."""
-    soft_tokens: list[str] = []
+    soft_tokens: list[Words] = []
     """The names of a merged model's soft tokens, in their order."""
-    soft_token_ids: list[int] = []
+    soft_token_ids: list[Count] = []
     auto_prepend: bool = True
     """Whether a merged model's tokenizer puts them in front by itself."""
     literal_prefix: str | None = None
     """What to put in front of a problem where nothing puts it there: the soft tokens by their names, and any text."""
     literal_suffix: str | None = None
     """What to put behind it; both are None where no text gives the right tokens."""
-    verified_problems: int = 0
+    verified_problems: Count = 0
     """Problems on which a merged model, reloaded, gave softtune's own greedy tokens; 0: it was not verified."""
-    files: dict[str, ExportedFile]
+    files: dict[FileName, ExportedFile]
     """Every other file of the folder, by its name."""
 
     @property
@@ -80,10 +98,15 @@ def read_manifest(folder: Path) -> Manifest:
                               "check its permissions") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = "".join(sign if sign.isprintable() else "�" for sign in ".".join(map(str, first["loc"])))
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {place}: {first['msg']}", remedy) from None
     if manifest.format_version > FORMAT_VERSION:
         raise CheckpointError(f"{folder} was exported by a newer softtune", "update softtune")
+    needed = {"config.json", "tokenizer.json"} if manifest.format == "merged" else {"adapter_config.json"}
+    missing = sorted(needed - set(manifest.files))
+    if missing or not any(name.endswith(".safetensors") for name in manifest.files):
+        raise CheckpointError(f"{folder / MANIFEST} does not tell of {missing[0] if missing else 'any weights'}",
+                              remedy)
     return manifest
 
 
@@ -96,10 +119,11 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _fault(folder: Path, name: str, known: ExportedFile) -> str:
-    if name != Path(name).name:
-        return "is no file of that folder"
     try:
-        if (folder / name).stat().st_size != known.size:
+        found = (folder / name).stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is no file"
+        if found.st_size != known.size:
             return "has another size than what was exported"
         return "" if sha256_of(folder / name) == known.sha256 else "is not what was exported (its checksum differs)"
     except FileNotFoundError:

@@ -214,15 +214,25 @@ def _sha256(content: bytes) -> str:
 
 
 def find_run(run_id: str, runs: Path = RUNS) -> RunFolder:
-    """The folder of a run, by its id, the end of its id (its name), or "last"; raises UsageError where none fits."""
+    """The folder of a run, by its id, the end of its id (its name), or "last"; raises UsageError where none fits.
+
+    "last" is the newest that softtune made here, and not one that was imported, where there is such.
+    """
     known = sorted(path.name for path in runs.glob("*") if path.is_dir())
     if run_id == "last" and known:
-        return RunFolder(runs / known[-1])
+        newest = (RunFolder(runs / name) for name in reversed(known))
+        return next((run for run in newest if not _imported(run)), RunFolder(runs / known[-1]))
     fits = [name for name in known if name == run_id] or [name for name in known if name.endswith(f"-{run_id}")]
     if not fits:
         remedy = f"the newest are: {', '.join(known[-3:])}" if known else "there are no runs here yet: softtune train"
         raise UsageError(f"there is no run {run_id!r} in {runs}/", remedy)
     return RunFolder(runs / fits[-1])
+
+
+def _imported(run: RunFolder) -> bool:
+    with contextlib.suppress(OSError, ValidationError):
+        return run.read_record().kind == "import"
+    return False
 
 
 @dataclass(frozen=True)

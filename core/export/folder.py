@@ -29,27 +29,31 @@ def being_made(folder: Path) -> Iterator[Path]:
         CheckpointError: it is in use.
     """
     check_unused(folder)
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder, OLD_SECONDS)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder)) as unfinished:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{_prefix(folder)}{os.getpid()}-") as unfinished:
         whole = Path(unfinished) / "whole"
         whole.mkdir()
         yield whole
-        if folder.exists():
-            folder.rmdir()
-        os.rename(whole, folder)
+        os.rename(whole, folder)  # an empty folder of that name gives way
 
 
 def check_unused(folder: Path) -> None:
     """Raise CheckpointError where something would be overwritten."""
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is not an empty folder", "name a new one; nothing was overwritten")
+    if os.path.ismount(folder) or os.path.realpath(folder) == os.getcwd():
+        raise CheckpointError(f"{folder} is a mount point, or the folder that this runs in",
+                              "name a new folder in it: what is exported takes a folder's place as a whole")
 
 
 def remove_unfinished(folder: Path, older: float = 0.0) -> None:
-    """Remove what exports to this folder that were killed have left, `older` seconds ago or more."""
+    """Remove what exports to this folder have left that were killed `older` seconds ago or more; 0: this process's."""
+    folder = Path(os.path.realpath(folder))
+    whose = "*" if older else f"{os.getpid()}-*"
     with contextlib.suppress(OSError):
-        for left in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
+        for left in folder.parent.glob(f"{glob.escape(_prefix(folder))}{whose}"):
             if time.time() - left.stat().st_mtime >= older:
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -63,4 +67,4 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def _prefix(folder: Path) -> str:
-    return f".{folder.name}.export-"
+    return f".{folder.name[:100]}.export-"

@@ -42,6 +42,9 @@ def export(
     check_unused(folder)
     checkpoint = load_checkpoint(checkpoint_path)
     config = _on_the_cpu(checkpoint.settings(Config))
+    if config.model.name != checkpoint.base_model:
+        raise CheckpointError(f"{checkpoint_path} names two base models: {checkpoint.base_model!r}, and "
+                              f"{config.model.name!r} in its settings", "use a checkpoint that softtune wrote")
     known = _manifest(checkpoint, form)
     with being_made(folder) as whole:
         yield Progress(stage="loading", done=0, total=1, unit="model", detail=checkpoint.base_model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> Generator[Event, 
         api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload by softtune")
     except Exception as error:  # the client and the network raise many kinds, and each leaves the folder whole
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        again = shlex.join(["hf", "upload", repo, str(folder)])
         raise SofttuneError(f"--push {repo} failed: {reason}",
-                            f"{folder} is whole; log in (hf auth login) or mend it, then: hf upload {repo} {folder}"
-                            ) from error
+                            f"{folder} is whole; log in (hf auth login) or mend it, then: {again}") from error
     yield Progress(stage="uploading", done=1, total=1, unit="folders", detail=repo)
     return str(address)

@@ -6,6 +6,7 @@ On disk: `adapter_model.safetensors` with the one key `prompt_embeddings` [V, H]
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from core.contract.errors import CheckpointError
+from core.contract.files import read_regular
 from core.model.checkpoint import Checkpoint
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 KEY = "prompt_embeddings"
+LARGEST = 1_000_000
 READABLE = ("PROMPT_TUNING", "P_TUNING")
 """Kinds of adapters whose file holds a soft prompt; P_TUNING's holds what its encoder came to in the end."""
 
@@ -48,17 +51,22 @@ def read_adapter(folder: Path) -> tuple[torch.Tensor, str]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}", "name the folder of an adapter, or of a merged export")
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings = json.loads(read_regular(folder / SETTINGS))
         kind = settings["peft_type"]
         if kind not in READABLE:
-            raise CheckpointError(f"{folder} is a {kind} adapter",
+            shown = kind if isinstance(kind, str) and kind.isidentifier() else repr(kind)[:80]
+            raise CheckpointError(f"{folder} is a {shown} adapter",
                                   f"only {' and '.join(READABLE)} adapters hold a soft prompt")
-        tensors = load_file(folder / WEIGHTS)
-        stated = (settings["num_virtual_tokens"] * (settings.get("num_transformer_submodules") or 1),
-                  settings["token_dim"])
+        sizes = [settings["num_virtual_tokens"], settings.get("num_transformer_submodules") or 1, settings["token_dim"]]
+        if any(type(size) is not int or not 1 <= size <= LARGEST for size in sizes):
+            raise ValueError(f"num_virtual_tokens and token_dim have to be whole numbers from 1 to {LARGEST:,}")
+        stated = (sizes[0] * sizes[1], sizes[2])
         base = settings["base_model_name_or_path"]
-        if not isinstance(base, str) or not base:
+        if not isinstance(base, str) or not base or not base.isprintable():
             raise ValueError("base_model_name_or_path does not name the base model")
+        if not stat.S_ISREG((folder / WEIGHTS).stat().st_mode):
+            raise ValueError(f"{WEIGHTS} is no file")
+        tensors = load_file(folder / WEIGHTS)
         if list(tensors) != [KEY]:
             raise ValueError(f"{WEIGHTS} holds {', '.join(sorted(tensors)[:3]) or 'nothing'} and not {KEY} alone")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:

@@ -79,6 +79,9 @@ def merged_tokenizer(
     new = [AddedToken(name, special=True, normalized=False) for name in names]
     merged.add_special_tokens({"additional_special_tokens": new}, replace_extra_special_tokens=False)
     ids = [int(token) for token in merged.convert_tokens_to_ids(names)]
+    if taken := set(ids) & set(base.get_vocab().values()):
+        raise CheckpointError(f"the tokenizer's ids have gaps: a new token gets {min(taken)}, which is another's id",
+                              "export with --format peft")
     contexts = [encode_context(base, prompt, settings) for prompt in prompts]
     expected = [[*before, *ids, *context] for before, context in contexts]
     left, right = _around(encode_more(base, prompts[0]), contexts[0][1])

@@ -113,6 +113,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if wrong:
         raise CheckpointError(f"{path} is incomplete: it has no usable {', '.join(wrong)}",
                               "use another checkpoint of the same run")
+    if not (content["base_model"] + content["run_id"]).isprintable():
+        raise CheckpointError(f"{path} has a base model or a run whose name cannot be shown",
+                              "use a file that softtune wrote")
     if not _is_matrix(rows) or not math.isfinite(rows.float().abs().sum().item()):
         raise CheckpointError(f"{path}: its soft prompt is not a finite matrix", "use an earlier checkpoint of the run")
     try:

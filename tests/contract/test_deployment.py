@@ -32,7 +32,8 @@ def manifest(**changes: Any) -> Manifest:
 def exported(folder: Path, **changes: Any) -> Path:
     """A folder as export leaves it, as far as its manifest goes."""
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
+    for name, content in (("model.safetensors", b"weights"), ("config.json", b"{}"), ("tokenizer.json", b"{}")):
+        (folder / name).write_bytes(content)
     made = manifest(**changes).model_copy(update={"files": exported_files(folder)})
     (folder / "softtune.json").write_text(made.model_dump_json())
     return folder

@@ -1,6 +1,7 @@
 """What was exported comes back as it left, with its split; what is damaged or something else is refused by name."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,16 @@ def cut(name: str, count: int) -> Callable[[Path], None]:
 
 
 ROWS = torch.ones(5, 64)
+def pipe(name: str) -> Callable[[Path], None]:
+    """A named pipe in place of a file: to read it would be to wait for ever."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return change
+
+
 DAMAGE = [
     (replaced(peft_type="LORA"), "is a LORA adapter"),
     (replaced(peft_type="PREFIX_TUNING"), "is a PREFIX_TUNING adapter"),
@@ -129,6 +140,11 @@ DAMAGE = [
     (lambda folder: (folder / "adapter_config.json").unlink(), "not a prompt-tuning adapter"),
     (lambda folder: (folder / "adapter_model.safetensors").unlink(), "not a prompt-tuning adapter"),
     (cut("softtune.json", 50), "softtune.json is damaged"),
+    (replaced(num_virtual_tokens="aaaa", num_transformer_submodules=10**18), "have to be whole numbers"),
+    (replaced(num_virtual_tokens=0), "have to be whole numbers"), (replaced(num_virtual_tokens=True), "whole numbers"),
+    (replaced(base_model_name_or_path="\x1b[2Jx"), "does not name the base model"),
+    (replaced(peft_type="\x1b[2JLORA"), r"is a '\\x1b\[2JLORA' adapter"),
+    (pipe("adapter_config.json"), "not a prompt-tuning adapter"), (pipe("adapter_model.safetensors"), "is no file"),
 ]
 
 
@@ -173,6 +189,7 @@ def test_an_import_is_not_taken_for_a_training_run(
     trained.root.rename(trained.root.with_name("2020-01-01-000000-trained"))
     older = newest_run()
     assert older is not None and older.folder.run_id == "2020-01-01-000000-trained"
-    last = find_run("last")
+    assert find_run("last").run_id == older.folder.run_id
+    last = find_run("out")
     with pytest.raises(UsageError, match=f"{last.run_id} was imported"):
         check_unfinished(last, last.read_config(), last.read_record())

@@ -93,10 +93,11 @@ def exporting(request: wb.ExportCheckpoint) -> Iterator[wb.AnyReply]:
 
 
 def export_folder(folder: Path, **about: Any) -> Manifest:
-    """Write one file and softtune.json; `about` changes what that says."""
+    """Write files of a few bytes and softtune.json; `about` changes what that says."""
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
     merged = about.get("format", "merged") == "merged"
+    for name in ("model.safetensors", *(("config.json", "tokenizer.json") if merged else ("adapter_config.json",))):
+        (folder / name).write_bytes(b"weights")
     manifest = Manifest.model_validate({
         "format": "merged", "base_model": "base", "run_id": "2026-11-20-101500-first", "epoch": 3, "step": 27,
         "metrics": {}, "split": Split(train=[], heldout=[]), "config": {}, "num_virtual_tokens": 2, "embedding_dim": 4,
