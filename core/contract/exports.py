@@ -103,9 +103,9 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.format_version > FORMAT_VERSION:
         raise CheckpointError(f"{folder} was exported by a newer softtune", "update softtune")
     needed = {"config.json", "tokenizer.json"} if manifest.format == "merged" else {"adapter_config.json"}
-    missing = sorted(needed - set(manifest.files))
-    if missing or not any(name.endswith(".safetensors") for name in manifest.files):
-        raise CheckpointError(f"{folder / MANIFEST} does not tell of {missing[0] if missing else 'any weights'}",
+    absent = sorted(needed - set(manifest.files))
+    if absent or not any(name.endswith(".safetensors") for name in manifest.files):
+        raise CheckpointError(f"{folder / MANIFEST} does not tell of {absent[0] if absent else 'any weights'}",
                               remedy)
     return manifest
 
