@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -38,7 +38,7 @@ from core.data.humaneval import Problem
 from core.evaluation.journal import Journal
 from core.failure import failure
 from core.generation.endpoint import Answer, Endpoint, Question, ask, body_of
-from core.generation.requests import DecodingSettings
+from core.generation.requests import DecodingSettings, FinishReason
 from core.generation.samples import decoding_settings, processed, sample_row
 from core.storage import until_written
 
@@ -196,12 +196,12 @@ def _complete(
 
     yield Progress(stage="completing", done=0, total=len(questions),
                    unit="samples" if len(samples) > 1 else "problems")
-    known = [question for question in questions if keys[question] in journal.findings]
+    known = list(filter(None, (kept_answer(question, journal.findings.get(keys[question])) for question in questions)))
     if known:
         yield Notice(level="info", what=f"going on: {len(known)} of {len(questions)} were answered before",
                      remedy=f"to ask for all of them again, remove {journal.path}")
-    for question in known:
-        yield take(Answer(question, **journal.findings[keys[question]]))
+    for answer in known:
+        yield take(answer)
     missing = [question for question in questions if question not in rows]
     try:
         for found in ask(endpoint, missing, settings, control) if missing else ():
@@ -223,6 +223,15 @@ def _complete(
             remedy="transformers serve samples where generation_config.json says do_sample: true",
         )
     return [rows[question] for question in questions]
+
+
+def kept_answer(question: Question, findings: Mapping[str, Any] | None) -> Answer | None:
+    """What a journal's line tells; None where there is none, or it is not one that was written here."""
+    match findings:
+        case {"text": str(text), "tokens": int() | None as tokens, "finish_reason": reason, **more}:
+            if reason in get_args(FinishReason) and not more and not any("\ud800" <= sign <= "\udfff" for sign in text):
+                return Answer(question, text, tokens, reason)
+    return None
 
 
 def answer_key(endpoint: Endpoint, question: Question, settings: DecodingSettings) -> str:

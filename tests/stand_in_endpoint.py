@@ -17,7 +17,8 @@ class StandIn:
     """What was asked, and how it is answered.
 
     Args:
-        answer: gives (status, body, headers) for the body of a completion request; a status of 0 hangs up.
+        answer: gives (status, body, headers) for the body of a completion request; a status of 0 hangs up, and a body
+            that is an iterator comes piece by piece, for as long as the client listens.
     """
 
     def __init__(self, answer: Callable[[dict[str, Any]], tuple[int, Any, dict[str, str]]]) -> None:
@@ -25,6 +26,8 @@ class StandIn:
         self.asked: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.models: tuple[int, Any] = (200, {"object": "list", "data": [{"id": "tuned", "object": "model"}]})
+        self.headers: dict[str, str] = {}
+        """Of the answer that gives the models."""
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.url = ""
@@ -70,7 +73,7 @@ def serving(answer: Callable[[dict[str, Any]], tuple[int, Any, dict[str, str]]])
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._give(*stand_in.models, {})
+            self._give(*stand_in.models, stand_in.headers)
 
         def do_POST(self) -> None:
             stand_in.keys.add(self.headers.get("Authorization"))
@@ -81,14 +84,17 @@ def serving(answer: Callable[[dict[str, Any]], tuple[int, Any, dict[str, str]]])
             self.close_connection = not status
             if not status:
                 return
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            kind = "text/html" if isinstance(body, bytes) else "application/json"
+            kind, length = "text/html" if isinstance(body, bytes) else "application/json", 1 << 30
+            if not isinstance(body, Iterator):
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                body, length = iter([data]), len(data)
             self.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **headers}.items():
+            for name, value in {"Content-Type": kind, "Content-Length": str(length), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(OSError):  # a client that was stopped
-                self.wfile.write(data)
+                for piece in body:
+                    self.wfile.write(piece)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,13 @@ from core.contract.events import (
     RunResumed,
     RunStopped,
 )
-from core.contract.exports import Manifest
+from core.contract.exports import ExportedFile, Manifest
 from core.contract.record import Split
 from core.data.humaneval import load_problems, select_problems
 from core.endpoint import infer
 from core.evaluation.completions import read_completions
 from core.evaluation.job import evaluate
+from core.generation import endpoint as asked_of
 from core.generation.endpoint import Endpoint, base_url
 from core.generation.postprocess import post_process
 from core.model.checkpoint import Checkpoint, save_checkpoint
@@ -217,6 +220,80 @@ def test_what_cannot_be_had_is_told_with_the_option_that_mends_it(
     assert list(tmp_path.iterdir()) == []
 
 
+NESTED: tuple[int, Any, dict[str, str]] = (200, b"[" * 200_000, {"Content-Type": "application/json"})
+
+
+def test_an_answer_that_nests_without_end_is_no_completion(tmp_path: Path) -> None:
+    with serving(lambda _: NESTED) as stand_in:
+        stand_in.models, stand_in.headers = NESTED[:2], NESTED[2]
+        event = run(stand_in, tmp_path / "c.jsonl")[-1]
+    assert isinstance(event, RunFailed) and "gives something that is no completion" in event.what
+
+
+def test_an_answer_far_longer_than_was_asked_for_is_refused_and_not_read_to_its_end(tmp_path: Path) -> None:
+    sent = 0
+
+    def flood() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    with serving(lambda _: given("x" * 16_385)) as stand_in:
+        stand_in.models = (200, flood())  # the list of models is left at some length, and does without
+        event = run(stand_in, tmp_path / "c.jsonl", "inference.max_new_tokens=9")[-1]
+        assert isinstance(event, RunFailed) and "gives 16,385 characters, far more than" in event.what
+        assert "does not heed max_tokens" in event.remedy
+        stand_in.answer = lambda _: given("x" * 16_384)
+        assert isinstance(run(stand_in, tmp_path / "c.jsonl", "inference.max_new_tokens=9")[-1], RunFinished)
+        packed = gzip.compress(b" " * 40_000_000)
+        for body, headers in ((flood(), {}), (iter([packed]), {"Content-Encoding": "gzip"})):
+            stand_in.answer = lambda _: (200, body, headers)  # noqa: B023 - called here
+            event = run(stand_in, tmp_path / "d.jsonl", concurrency=1)[-1]
+            assert isinstance(event, RunFailed) and "bytes, far more than inference.max_new_tokens" in event.what
+    assert 1 << 20 < sent < 1 << 26
+
+
+def test_a_server_that_drips_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked_of, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(asked_of, "CONNECT_SECONDS", 0.3)
+
+    def drips() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.02)
+            yield b" "
+
+    with serving(lambda _: (200, drips(), {})) as stand_in:
+        stand_in.models = (200, drips())
+        event = run(stand_in, tmp_path / "c.jsonl")[-1]
+        assert isinstance(event, RunFailed) and "gave no answer within" in event.what and stand_in.asked
+
+
+def test_a_server_that_redirects_without_end_is_told_as_such(tmp_path: Path) -> None:
+    with serving(solution) as stand_in:
+        stand_in.models, stand_in.headers = (307, {}), {"Location": f"{stand_in.url}/v1/models"}
+        event = run(stand_in, tmp_path / "c.jsonl")[-1]
+    assert isinstance(event, RunFailed) and "redirects without end" in event.what and "start" not in event.remedy
+
+
+def test_a_line_of_the_journal_that_is_not_as_it_was_written_is_asked_for_again(tmp_path: Path) -> None:
+    output, journal = tmp_path / "c.jsonl", tmp_path / "c.jsonl.journal"
+    with serving(lambda body: solution(body) if len(stand_in.asked) <= 8 else (0, None, {})) as stand_in:
+        run(stand_in, output, concurrency=1, retries=0)
+        rows = [json.loads(line) for line in journal.read_text().splitlines()]
+        first, *answers = [row for row in rows if "key" in row]
+        damage: list[dict[str, Any]] = [{"text": 5}, {"more": 1}, {"tokens": "x"}, {"finish_reason": []},
+                                        {"text": "\ud800"}, {"key": []}]
+        damaged = [first, *(answer | change for answer, change in zip(answers, damage, strict=False)), answers[-1]]
+        journal.write_text("".join(json.dumps(row) + "\n" for row in damaged))
+        stand_in.asked.clear()
+        stand_in.answer = solution
+        assert isinstance(run(stand_in, output)[-1], RunFinished) and len(stand_in.asked) == 10
+    assert {task: row["completion"] for task, row in rows_of(output).items()} == {
+        problem.task_id: problem.canonical_solution for problem in SOME
+    }
+
+
 def test_a_server_that_takes_its_time_is_not_waited_for_by_a_stop(tmp_path: Path) -> None:
     control = ControlInbox()
     over = threading.Event()
@@ -326,7 +403,9 @@ def exported(folder: Path, **changes: Any) -> Path:
     manifest = Manifest(
         format="merged", base_model="b", run_id="r", epoch=1, step=2, metrics={}, config=config.model_dump(),
         split=Split(train=[p.task_id for p in SOME[:2]], heldout=[p.task_id for p in SOME[2:]]), num_virtual_tokens=2,
-        embedding_dim=4, files={}, **changes,
+        embedding_dim=4, **changes,
+        files={name: ExportedFile(size=0, sha256="")
+               for name in ("config.json", "tokenizer.json", "model.safetensors")},
     )
     (folder / "softtune.json").write_text(manifest.model_dump_json())
     return folder
@@ -367,12 +446,14 @@ def test_a_checkpoint_says_it_too_and_an_unknown_model_is_asked_in_the_style_of_
     ("https://a/v1/", "https://a/v1"), ("http://a/openai/v1", "http://a/openai/v1"),
     ("http://[::1]:9", "http://[::1]:9/v1"),
     ("a:8000", None), ("ftp://a", None), ("http://", None), ("http://a:x", None), ("http://me:key@a", None),
-    ("http://a?key=1", None), ("", None),
+    ("http://a?key=1", None), ("", None), ("http://xn--ü--.-", None), ("http://exa mple", None), ("http://a..b", None),
+    ("ftp://me:key@a", None), ("http://me:key@a:x", None), ("me:key@a?key=1", None), ("http://me:k ey@a", None),
 ])
 def test_an_address_is_taken_as_people_write_it(text: str, url: str | None) -> None:
     if url is None:
-        with pytest.raises(UsageError, match="--endpoint"):
+        with pytest.raises(UsageError, match="--endpoint") as raised:
             base_url(text)
+        assert not any(secret in str(raised.value) for secret in ("me:", "key@", "key=", "k ey"))
     else:
         assert base_url(text) == url
 
@@ -393,6 +474,34 @@ def test_a_wrong_command_is_told_before_anything_is_asked(
     monkeypatch.chdir(tmp_path)
     assert main(["infer", *options]) == 2
     assert words in capfd.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["sk-ü", "sk-SEC\nRET", "sk-\x1b"])
+def test_a_key_that_can_be_none_is_named_and_not_repeated(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert main(["infer", "--endpoint", "http://127.0.0.1:9", "--model", "x", "--json"]) == 2
+    told = "".join(capfd.readouterr())
+    assert "OPENAI_API_KEY has characters" in told and "sk-" not in told
+
+
+def test_a_key_with_a_line_break_behind_it_is_taken_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-SECRET\n")
+    with serving(solution) as stand_in:
+        assert isinstance(run(stand_in, tmp_path / "c.jsonl")[-1], RunFinished)
+    assert stand_in.keys == {"Bearer sk-SECRET"}
+
+
+def test_an_exported_folder_without_an_endpoint_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported(tmp_path / "tuned")
+    assert main(["infer", "tuned"]) == 2
+    told = capfd.readouterr().err
+    assert "tuned is an exported folder" in told and "softtune import tuned" in told and "--endpoint URL" in told
 
 
 def test_the_command_needs_no_torch_and_goes_on_after_a_kill_and_a_ctrl_c(tmp_path: Path) -> None:

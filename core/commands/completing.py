@@ -17,6 +17,7 @@ from core.contract.config import Config
 from core.contract.control import ControlInbox
 from core.contract.errors import EXIT_STOPPED, ConfigError, UsageError
 from core.contract.events import Event, Notice, RunFailed, RunStopped
+from core.contract.exports import MANIFEST
 from core.contract.runs import check_outputs
 from core.contract.wording import describe
 from core.outlet import outlets
@@ -64,6 +65,11 @@ def _endpoint_of(options: argparse.Namespace, config: Config) -> tuple[Any, Path
         for name in ("model", "concurrency"):
             if getattr(options, name) is not None:
                 raise UsageError(f"--{name} belongs to --endpoint", "name the server too: --endpoint URL")
+        if options.checkpoint and (options.checkpoint / MANIFEST).is_file():
+            raise UsageError(
+                f"{options.checkpoint} is an exported folder, and no checkpoint",
+                f"softtune import {options.checkpoint} makes one of it; --endpoint URL asks what serves it",
+            )
         return None
     from core.endpoint import check_style, source_of
     from core.generation.endpoint import CONCURRENCY, Endpoint, base_url, check_client

@@ -80,7 +80,7 @@ class Journal:
                             self.remedy) from None
         self._cut_torn_line()
         for row in read_jsonl(self.path):
-            if "key" in row:
+            if isinstance(row.get("key"), str):
                 self.findings[row.pop("key")] = row
         self._worth_keeping = bool(self.findings)
         self._write({"pid": os.getpid(), "host": socket.gethostname()})

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +32,12 @@ RETRIES = 6
 TIMEOUT_SECONDS = 600.0
 """For one answer: a server of one request at a time lets the last of them wait for all the others."""
 CONNECT_SECONDS = 15.0
+TOKEN_CHARACTERS = 64
+"""Most characters that a token of an answer is believed to have, on average: runs of spaces are long ones."""
+FEWEST_CHARACTERS = 16_384
+"""An answer of up to so many is taken in any case."""
+RESPONSE_BYTES = 1 << 20
+"""Room in a response beside the text of an answer: for what else servers tell, and for lists of models."""
 POLL_SECONDS = 0.1
 FEWEST_STOPS = 4
 """Stop sequences that every endpoint takes; some, OpenAI's own among them, take no more."""
@@ -91,20 +97,34 @@ def base_url(text: str) -> str:
     """What a user calls the endpoint, as the client wants it: http://host:8000 is http://host:8000/v1.
 
     Raises:
-        UsageError: it is no http address, or has a name or a key in it.
+        UsageError: it is no http address, or has a name or a key in it, which is not repeated.
     """
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+        secret = parts.username is not None or parts.query or parts.fragment
+        usable = bool(parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+                      and text.isprintable() and " " not in text and (secret or _has_a_name(text)))
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--endpoint: {text!r} is no address of a server", "as http://127.0.0.1:8000")
-    if parts.username is not None or parts.query or parts.fragment:
+        shown = text.rpartition("@")[2].partition("?")[0]
+        raise UsageError(f"--endpoint: {shown!r} is no address of a server", "as http://127.0.0.1:8000")
+    if secret:
         raise UsageError("--endpoint: an address takes no name, password, ? or #",
                          f"a key goes into the environment: {KEY_VARIABLE}")
     path = parts.path.rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def _has_a_name(url: str) -> bool:
+    """Whether the client takes the host's name, and a resolver its labels."""
+    from openai import AsyncOpenAI
+
+    try:
+        AsyncOpenAI(base_url=url, api_key="none").base_url.raw_host.decode("ascii").encode("idna")
+    except Exception:  # the HTTP package's own, which bears another name in each version of openai
+        return False
+    return True
 
 
 def body_of(question: Question, model: str, settings: DecodingSettings) -> dict[str, Any]:
@@ -137,11 +157,12 @@ def ask(
         EndpointError: one question has no answer after all its retries; those under way are given up.
         StopRequested: `control` asked for it.
     """
-    client = _client(endpoint)
+    characters = max(FEWEST_CHARACTERS, TOKEN_CHARACTERS * settings.max_new_tokens)
+    client = _client(endpoint, characters)
     left = deque(questions)
     under_way: set[asyncio.Task[Answer]] = set()
     with asyncio.Runner() as runner:
-        asking = _Asking(endpoint, client, settings)
+        asking = _Asking(endpoint, client, settings, characters)
         looking = runner.get_loop().create_task(asking.look())
         try:
             while not looking.done():
@@ -178,27 +199,76 @@ async def _closed(client: AsyncOpenAI, tasks: Collection[asyncio.Task[Any]]) -> 
 
 
 def check_client() -> None:
-    """Raise UsageError where the package that asks is not there."""
+    """Raise UsageError where the package that asks is not there, or the key can be none."""
     if importlib.util.find_spec("openai") is None:
         raise UsageError("--endpoint needs the package openai", "pip install 'softtune[endpoint]'")
+    _key()
 
 
-def _client(endpoint: Endpoint) -> AsyncOpenAI:
-    from openai import AsyncOpenAI, Timeout
+def _key() -> str:
+    """The key, without the line break that a file's has; raises UsageError, which does not repeat it."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{KEY_VARIABLE} has characters that no key has: a line break, or others than ASCII",
+                         "set it to the key alone")
+    return key or "none"
+
+
+def _client(endpoint: Endpoint, characters: int) -> AsyncOpenAI:
+    """A client that reads no more than an answer of so many characters needs, and waits for the whole of a response.
+
+    Timeouts of the package are for one read each: a server that gives a byte now and then would never meet them.
+    """
+    from openai import APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
+    most = RESPONSE_BYTES + 6 * characters  # JSON writes a character as \uXXXX at the longest, or as two of those
+
+    async def bounded(response: Any) -> None:
+        """Have the body end in an error where it is too long; it counts as unpacked."""
+        whole = response.aiter_bytes
+
+        async def parts(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+            size = 0
+            async for part in whole(chunk_size):
+                size += len(part)
+                if size > most:
+                    raise _too_long(endpoint, f"more than {most:,} bytes")
+                yield part
+
+        response.aiter_bytes = parts
+
+    class Client(DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **options: Any) -> Any:
+            limits = request.extensions["timeout"]
+            try:
+                async with asyncio.timeout(limits["connect"] + limits["read"]):
+                    return await super().send(request, **options)
+            except TimeoutError:
+                raise APITimeoutError(request=request) from None
 
     return AsyncOpenAI(
-        base_url=endpoint.url, api_key=os.environ.get(KEY_VARIABLE) or "none", max_retries=endpoint.retries,
+        base_url=endpoint.url, api_key=_key(), max_retries=endpoint.retries,
         timeout=Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
+        http_client=Client(event_hooks={"response": [bounded]}),
     )
+
+
+def _too_long(endpoint: Endpoint, found: str) -> EndpointError:
+    return EndpointError(f"--endpoint {endpoint.url} gives {found}, far more than inference.max_new_tokens asks for",
+                         "look into the server's log: it does not heed max_tokens, or is no model")
 
 
 class _Asking:
     """One endpoint, and what it has turned out to serve and take."""
 
-    def __init__(self, endpoint: Endpoint, client: AsyncOpenAI, settings: DecodingSettings) -> None:
+    def __init__(
+        self, endpoint: Endpoint, client: AsyncOpenAI, settings: DecodingSettings, characters: int
+    ) -> None:
         self.endpoint = endpoint
         self.client = client
         self.settings = settings
+        self.characters = characters
+        """Most that an answer may have."""
         self.served: list[str] = []
         """The names that GET /v1/models gives, for messages: a server may serve more, or not tell."""
         self.fewer_stops = False
@@ -213,7 +283,7 @@ class _Asking:
         except (openai.APIConnectionError, openai.AuthenticationError, openai.PermissionDeniedError) as error:
             if not isinstance(error, openai.APITimeoutError) or _connecting(error):
                 raise self._in_words(error) from None
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError):
+        except (openai.OpenAIError, EndpointError, ValueError, AttributeError, TypeError, RecursionError):
             pass  # it has no such list, or another one
 
     async def answer(self, question: Question) -> Answer:
@@ -239,7 +309,7 @@ class _Asking:
                 raise self._in_words(error) from None
             self.fewer_stops = True  # the rest of them is cut at here all the same, and the text is that of all
             return await self._completion(body)
-        except (openai.OpenAIError, ValueError) as error:
+        except (openai.OpenAIError, ValueError, RecursionError) as error:
             raise self._in_words(error) from None
 
     def _read(self, given: Any, question: Question) -> Answer:
@@ -247,6 +317,8 @@ class _Asking:
         text = getattr(choices[0], "text", None) if isinstance(choices, list) and choices else None
         if not isinstance(choices, list) or not isinstance(text, str):
             raise self._no_completion()
+        if len(text) > self.characters:
+            raise _too_long(self.endpoint, f"{len(text):,} characters")
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # JSON can say half a character
         tokens = getattr(getattr(given, "usage", None), "completion_tokens", None)
         return Answer(question, text, tokens if isinstance(tokens, int) else None, _reason(choices[0]))
@@ -267,6 +339,9 @@ class _Asking:
                                      "lower --concurrency or inference.max_new_tokens, or look into the server's log")
             case openai.APIConnectionError():
                 cause = _cause(error)
+                if type(cause).__name__ == "TooManyRedirects":
+                    return EndpointError(f"{url} redirects without end",
+                                         "name the address that the server itself listens at")
                 return EndpointError(f"{url} cannot be reached: {getattr(cause, 'strerror', None) or cause}",
                                      "start the server (softtune deploy DIR tells how), or name where it listens")
             case openai.AuthenticationError() | openai.PermissionDeniedError():

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from typing import Any
 
 MOST_WAITING = 10_000
 """Messages that may wait: minutes of a fast run, some megabytes."""
+LAST_WORDS_SECONDS = 0.5
+"""For what the process has printed to come through, where a service of its own still holds its stderr."""
 
 
 class TrackerProcess:
@@ -44,7 +48,7 @@ class TrackerProcess:
     def _give_up(self, why: str) -> None:
         self.fault = self.fault or why
         if self._process:  # else the thread, which is about to start it, sees the fault
-            self._process.kill()
+            _kill(self._process)
 
     def _put(self, line: str | None) -> None:
         if self.fault:
@@ -59,19 +63,47 @@ class TrackerProcess:
 
     def _write(self) -> None:
         try:
-            # A session of its own: ctrl+c in the terminal is the engine's to hear.
-            with subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
-                                  errors="replace", start_new_session=True) as self._process:
+            ours, theirs = os.pipe()
+            copying = threading.Thread(target=_copy_to_stderr, args=[ours], name="tracker's stderr", daemon=True)
+            copying.start()
+            try:
+                # A session of its own: ctrl+c in the terminal is the engine's to hear.
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, encoding="utf-8",
+                    errors="replace", start_new_session=True,
+                )
+            finally:
+                os.close(theirs)
+            with self._process:
                 assert self._process.stdin and self._process.stdout
                 with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
                     while not self.fault and (line := self._messages.get()) is not None:
                         pipe.write(line)
                         pipe.flush()
                 if self.fault:
-                    self._process.kill()
+                    _kill(self._process)
                 said = self._process.stdout.read().strip()
                 status = self._process.wait()
+            copying.join(LAST_WORDS_SECONDS)
             if status:
                 self.fault = self.fault or said or f"its process ended with status {status}"
         except OSError as error:
             self.fault = f"its process cannot be started: {error.strerror}"
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End it, and what it has started in its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _copy_to_stderr(pipe: int) -> None:
+    """Pass on what comes, until nobody holds the other end.
+
+    A package's own service may outlive its process, even in another session. It holds this pipe then, not the engine's
+    stderr, whose reader would wait for it.
+    """
+    with open(pipe, "rb", buffering=0) as file:
+        while said := file.read(1 << 16):
+            with contextlib.suppress(OSError):
+                os.write(2, said)

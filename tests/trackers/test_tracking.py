@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -207,6 +212,52 @@ def test_a_tracker_that_hangs_is_left_and_ended(tmp_path: Path, monkeypatch: pyt
             return
         time.sleep(0.01)
     raise AssertionError("its process is still there")
+
+
+ENGINE = """
+import dataclasses, pathlib, sys, time
+from core.trackers.process import TrackerProcess
+from core.trackers.tracker import TrackedRun
+child = TrackerProcess("wandb")
+child.send("begin", "", dataclasses.asdict(TrackedRun(sys.argv[1], False, 1, False)))
+while not child.fault and not pathlib.Path("started").exists():
+    time.sleep(0.01)
+child.finish(0)
+child._thread.join()
+"""
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_a_service_that_a_package_has_started_holds_nothing_of_the_engines(
+    own_session: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_that(
+        f"import subprocess; it = subprocess.Popen(['sleep', '600'], start_new_session={own_session})\n"
+        "    open('pid', 'w').write(str(it.pid)); print('said', flush=True); open('started', 'w'); time.sleep(600)",
+        tmp_path, monkeypatch,
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    engine = [sys.executable, "-P", "-c", ENGINE, str(a_run("wandb").root)]
+    try:
+        ended = subprocess.run(engine, capture_output=True, timeout=60)  # its pipes are read until nobody holds them
+        assert ended.returncode == 0 and b"said" in ended.stderr
+        if not own_session:
+            assert ends(int((tmp_path / "pid").read_text()))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def ends(pid: int) -> bool:
+    """Whether a process is gone, or is about to be; one that nobody waits for counts."""
+    for _ in range(500):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_a_tracker_that_does_not_keep_up_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
