@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,6 @@ from core.generation.postprocess import LEVELS
 from core.jobs import infer
 from core.matrix import Matrix, matrix
 from core.model.checkpoint import Checkpoint, save_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def signals_as_they_were() -> Iterator[None]:
-    """A command leaves signals ignored, as its process would end; here other tests' processes would inherit that."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
 
 STOPS = "inference.stop_sequences=['e', ' ']"
 
