@@ -504,6 +504,7 @@ def test_an_exported_folder_without_an_endpoint_is_told_as_such(
     assert "tuned is an exported folder" in told and "softtune import tuned" in told and "--endpoint URL" in told
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_torch_and_goes_on_after_a_kill_and_a_ctrl_c(tmp_path: Path) -> None:
     def slowly(body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         if len(stand_in.asked) > 4:

@@ -61,6 +61,7 @@ def test_the_training_bench_prints_its_table_and_finds_the_same_gradients(tmp_pa
     assert "; same losses, within " in rows[4] and "; same curves, within " in rows[5]
 
 
+@pytest.mark.slow
 def test_the_gpu_bench_runs_on_a_cpu_and_no_part_of_it_fails(tmp_path: Path) -> None:
     _, *rows = printed("gpu.py", ["--tiny", "--device", "cpu"], tmp_path)
     assert len(rows) == 12 and all(row.startswith("· ") and "failed" not in row for row in rows)
