@@ -113,9 +113,14 @@ def read_manifest(folder: Path) -> Manifest:
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise CheckpointError, naming the file, where the folder does not hold what was exported."""
     for name, known in manifest.files.items():
-        fault = _fault(folder, name, known)
-        if fault:
-            raise CheckpointError(f"{folder / name} {fault}", "export again; nothing was changed")
+        check_file(folder, name, known)
+
+
+def check_file(folder: Path, name: str, known: ExportedFile) -> None:
+    """Raise CheckpointError where a file of an exported folder is not what was exported."""
+    fault = _fault(folder, name, known)
+    if fault:
+        raise CheckpointError(f"{folder / name} {fault}", "export again; nothing was changed")
 
 
 def _fault(folder: Path, name: str, known: ExportedFile) -> str:

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from core.contract.deployment import ENGINES, Engine, Recipe, notes, question, recipes, write_recipes
 from core.contract.errors import SofttuneError
-from core.contract.exports import Manifest, check_files, read_manifest
+from core.contract.exports import Manifest, check_file, read_manifest
 from tui.checkpoints.asking import FolderSuggester
 from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.dialogs import key_line
@@ -112,8 +112,7 @@ class DeployDialog(ModalScreen[bool]):
             for number, (file, known) in enumerate(manifest.files.items(), 1):  # one by one: leaving waits for one
                 self._say(Content.styled(f"… checking {visible_line(file)}, {number} of {size_words(manifest)}",
                                          "$text-muted"))
-                one = manifest.model_copy(update={"files": {file: known}})
-                await asyncio.to_thread(check_files, self._folder, one)
+                await asyncio.to_thread(check_file, self._folder, file, known)
         except SofttuneError as error:
             self._say(refused(error))
             return
@@ -235,7 +234,8 @@ def recipe_content(recipe: Recipe, folder: Path, manifest: Manifest, row: Checkp
         _heading("ask it", "c"), Content(visible_line(question(folder, manifest))), Content(""),
         _heading("to know"), *([] if is_of(manifest, row) else [other]),
         Content(f"· {visible_line(origin_words(manifest))}"),
-        Content(f"· {size_words(manifest)}, just as exported; {verified_words(manifest)}"),
+        Content(f"· {size_words(manifest)}, just as exported"
+                f"{f'; {verified_words(manifest)}' if manifest.verified_problems else ''}"),  # else a note says so
         *(Content(f"· {visible_line(note)}") for note in notes(manifest)),
     ])
 
