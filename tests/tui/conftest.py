@@ -46,6 +46,13 @@ def open_app(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         notify(app, message, **how)
 
     monkeypatch.setattr(SofttuneApp, "notify", notify_and_keep)
+    shut_down = SofttuneApp._shutdown
+
+    async def cancel_and_shut_down(app: SofttuneApp) -> None:
+        app.workers.cancel_all()  # as when a user leaves; run_test would take the widgets from under them first
+        await shut_down(app)
+
+    monkeypatch.setattr(SofttuneApp, "_shutdown", cancel_and_shut_down)
 
     def make(
         *, start: bool = False, engine: tuple[str, ...] = ("--count", "4", "--steps", "6"),

@@ -193,7 +193,7 @@ class TrainScreen(RunScreen):
         reading = await asyncio.to_thread(sampler.sample)
         if sampler is self._sampler and reading != self.reading:
             self.reading = reading
-            self.query_one("#now", Panel).refresh()
+            self.query("#now").refresh()  # all there is: none when the app was left meanwhile
 
     def _forget_machine(self) -> None:
         self._sampler = self.reading = None
