@@ -87,7 +87,7 @@ def told(app: SofttuneApp) -> list[str]:
     return list(app.__dict__.get("notified", ()))
 
 
-async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(pilot: Pilot[object], true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Let the app work until something is true."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -207,7 +207,7 @@ async def test_a_tracker_that_is_not_installed_is_told_and_nothing_starts(
 
 
 async def test_q_leaves_the_engine_running(open_app: OpenApp) -> None:
-    app = open_app(start=True, engine=("--count", "3", "--steps", "500", "--pace", "0.02"))
+    app = open_app(start=True, engine=("--count", "3", "--steps", "5000", "--pace", "0.1"))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.scene.view.done_steps > 0)
         await pilot.press("q")

@@ -85,14 +85,14 @@ def test_two_that_start_make_one_run(runs: Path) -> None:
 async def test_the_one_who_loses_attaches_and_says_so(open_app: OpenApp, runs: Path) -> None:
     stopped = [*training("x", steps=3), ev.RunStopped(step=3, checkpoint="runs/x/checkpoints/last.pt")]
     folder = make_run(runs, stopped, state="stopped", count=2)
-    apps = [open_app(engine=("--count", "2", "--steps", "500", "--pace", "0.05")) for _ in range(2)]
+    apps = [open_app(engine=("--count", "2", "--steps", "5000", "--pace", "0.1")) for _ in range(2)]
     async with apps[0].run_test(size=(120, 40)) as one, apps[1].run_test(size=(120, 40)) as other:
         for app, pilot in zip(apps, (one, other), strict=True):
             await until(pilot, lambda app=app: app.scene.resumable)
         for app in apps:
             app.action_resume_training()
         for app, pilot in zip(apps, (one, other), strict=True):
-            await until(pilot, lambda app=app: app.scene.view.total_steps == 500 and app.scene.view.done_steps > 1)
+            await until(pilot, lambda app=app: app.scene.view.total_steps == 5000 and app.scene.view.done_steps > 1)
             await until(pilot, lambda app=app: "● training" in words(app))
         own = [app.link is not None and app.link.own for app in apps]
         assert sorted(own) == [False, True]

@@ -121,7 +121,7 @@ class TrainScreen(RunScreen):
         if self.is_current and self.scene.active:
             self.query_one("#stage", Panel).refresh()
             self.query_one("#now", Panel).refresh()
-            self.run_worker(self._sample(), group="hardware", exclusive=False)
+            self.run_worker(self._sample, group="hardware", exclusive=False)
             self._diagnose()
         elif self.reading is not None:
             self._forget_machine()
