@@ -31,10 +31,6 @@ STRONGEST_FIRST: tuple[str, ...] = get_args(Isolation)
 _MEANING = 1
 """Raise it when the same program would get another verdict from us: older journals then count for nothing."""
 
-Findings = dict[str, Any]
-"""What executing one completion gave: the keys of a results row that the sample itself has not."""
-
-
 def work_key(problem: Problem, completion: str, number: int, settings: EvaluationSettings) -> str:
     """A hash of all that a verdict depends on except the isolation, which only the machine knows.
 
@@ -66,7 +62,7 @@ class Journal:
 
     def __init__(self, results_path: Path) -> None:
         self.path = results_path.with_name(f"{results_path.name}.journal")
-        self.findings: dict[str, Findings] = {}
+        self.findings: dict[str, dict[str, Any]] = {}
         """By work key: what was there when it was opened."""
         self._file: IO[bytes]
         self._worth_keeping = False

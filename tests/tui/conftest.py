@@ -49,6 +49,7 @@ def open_app(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     shut_down = SofttuneApp._shutdown
 
     async def cancel_and_shut_down(app: SofttuneApp) -> None:
+        await asyncio.sleep(0)  # no work is cancelled before it has begun
         app.workers.cancel_all()  # as when a user leaves; run_test would take the widgets from under them first
         await shut_down(app)
 

@@ -83,7 +83,7 @@ class CheckpointBrowser(RunScreen):
     def look_again(self) -> None:
         """Read what has changed since the last time."""
         if not self._reading.locked() and self._reader is not None:
-            self.run_worker(self.read, group="catalogue")
+            self.run_worker(self.read(), group="catalogue")
 
     async def read(self) -> None:
         """Files are read in a thread, so that no key waits for them."""

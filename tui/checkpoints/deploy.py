@@ -83,7 +83,7 @@ class DeployDialog(ModalScreen[bool]):
     def on_mount(self) -> None:
         """Look for what there is."""
         self._say(Content.styled("… looking for exports", "$text-muted"))
-        self.run_worker(self._find, group="folder", exclusive=True)
+        self.run_worker(self._find(), group="folder", exclusive=True)
 
     async def _find(self) -> None:
         if self._proposed:

@@ -181,7 +181,7 @@ class CheckpointsScreen(CheckpointBrowser):
 
     def action_import(self) -> None:
         """Ask for a folder, and make a run of it."""
-        self.run_worker(self._import, group="import", exclusive=True)
+        self.run_worker(self._import(), group="import", exclusive=True)
 
     async def _import(self) -> None:
         made = await self.app.push_screen_wait(ImportDialog(self.softtune.workbench))
@@ -230,7 +230,7 @@ class CheckpointsScreen(CheckpointBrowser):
 
     def action_restore(self) -> None:
         """Bring back what was deleted last."""
-        self.run_worker(self._restore, group="delete", exclusive=True)
+        self.run_worker(self._restore(), group="delete", exclusive=True)
 
     async def _restore(self) -> None:
         if self.catalogue.trash:

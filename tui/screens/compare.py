@@ -129,7 +129,7 @@ class CompareScreen(RunScreen):
         self.query_one("#compare-b", Panel).show(lambda width, height: side_line("B", self.comparison.b, width))
         self.query_one("#compare-sections", Panel).show(lambda width, height: section_bar(self.section, width))
         self._show()
-        self.run_worker(self._read, group="compare-files")
+        self.run_worker(self._read(), group="compare-files")
 
     async def _read(self) -> None:
         """Files are read in a thread: first the small ones, then the events, part by part."""

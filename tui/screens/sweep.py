@@ -126,7 +126,7 @@ class SweepScreen(RunScreen):
     def look(self) -> None:
         """Read what has changed since the last time."""
         if self.is_current and not self._reading.locked() and self._reader is not None:
-            self.run_worker(self.read, group="sweep")
+            self.run_worker(self.read(), group="sweep")
 
     async def read(self) -> None:
         """Files are read in a thread, so that no key waits for them."""
@@ -288,7 +288,7 @@ class SweepScreen(RunScreen):
 
     def action_undo(self) -> None:
         """Bring back what the file was before."""
-        self.run_worker(self._undo, group="use", exclusive=True)
+        self.run_worker(self._undo(), group="use", exclusive=True)
 
     async def _undo(self) -> None:
         if self._written:

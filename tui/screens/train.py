@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
@@ -121,7 +122,7 @@ class TrainScreen(RunScreen):
         if self.is_current and self.scene.active:
             self.query_one("#stage", Panel).refresh()
             self.query_one("#now", Panel).refresh()
-            self.run_worker(self._sample, group="hardware", exclusive=False)
+            self._sample()
             self._diagnose()
         elif self.reading is not None:
             self._forget_machine()
@@ -180,6 +181,7 @@ class TrainScreen(RunScreen):
             panel.styles.height = max(1, lines)
         panel.refresh()
 
+    @work(group="hardware")
     async def _sample(self) -> None:
         """One look at the machine, in a thread; none while another is still at it."""
         condition, loaded = self.scene.condition, self.scene.view.loaded
