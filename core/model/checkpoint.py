@@ -150,6 +150,10 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}", "train one first (softtune train), or name another "
                               "(inference.checkpoint_path)") from None
+    except IsADirectoryError:
+        inside = next((file for place in ("checkpoints", "") if (file := path / place / "best.pt").is_file()), None)
+        raise CheckpointError(f"{path} is a folder, and no checkpoint",
+                              f"name the file: {inside or 'runs/RUN/checkpoints/best.pt'}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
     try:

@@ -84,6 +84,18 @@ def test_a_damaged_or_missing_file_is_told(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
+def test_a_folder_is_told_with_the_file_to_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is a folder") as caught:
+        load_checkpoint(tmp_path)
+    assert caught.value.remedy == "name the file: runs/RUN/checkpoints/best.pt"
+    best = tmp_path / "checkpoints" / "best.pt"
+    best.parent.mkdir()
+    best.write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path)
+    assert caught.value.remedy == f"name the file: {best}"
+
+
 def test_every_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     file, noticed = tmp_path / "x.pt", 0
     save_checkpoint(CHECKPOINT, file)
