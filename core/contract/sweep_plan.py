@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ VARIANT = "variant"
 """The parameter that chooses among `variants`."""
 
 Value = float | int | str | bool | None
+Setting = Value | list[Value]
+"""What a variant may set: lists of stop sequences as well, which no sampler could choose among."""
 
 
 class Range(BaseModel):
@@ -61,7 +64,7 @@ class SweepPlan(BaseModel):
     seed: int = Field(42, ge=0, lt=2**32)
     parameters: dict[str, Range | list[Value]] = {}
     """By "section.key": a range, or the values to choose from."""
-    variants: dict[str, dict[str, Value]] = {}
+    variants: dict[str, dict[str, Setting]] = {}
     """Named groups of settings, of which each trial takes one."""
 
     @model_validator(mode="after")
@@ -90,9 +93,9 @@ class SweepPlan(BaseModel):
         space = {name: values for name, values in self.space().items() if isinstance(values, list)}
         return [dict(zip(space, point, strict=True)) for point in itertools.product(*space.values())]
 
-    def settings(self, point: Mapping[str, Value]) -> dict[str, Value]:
+    def settings(self, point: Mapping[str, Value]) -> dict[str, Setting]:
         """What a trial at `point` changes, by "section.key"."""
-        changes = dict(self.variants[str(point[VARIANT])]) if VARIANT in point else {}
+        changes: dict[str, Setting] = dict(self.variants[str(point[VARIANT])]) if VARIANT in point else {}
         return changes | {name: value for name, value in point.items() if name != VARIANT}
 
 
@@ -106,7 +109,7 @@ def place(state: str, value: float | None, loss: float | None, number: int, maxi
     return RANKS[state], objective, math.inf if loss is None else loss, number
 
 
-def changed(config: Config, changes: Mapping[str, Value], source: str = "sweep") -> Config:
+def changed(config: Config, changes: Mapping[str, Setting], source: str = "sweep") -> Config:
     """The configuration with some settings, by "section.key", changed.
 
     Raises:
@@ -152,7 +155,7 @@ def parse_sweep(content: Mapping[str, Any], config: Config, source: str = "sweep
     try:
         plan = SweepPlan.model_validate(content)
     except ValidationError as error:
-        raise ConfigError([_fault(one, source) for one in error.errors()]) from None
+        raise ConfigError(_faults(error.errors(), content, source)) from None
     for key, values in plan.parameters.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             changed(config, {key: value}, source)
@@ -161,11 +164,28 @@ def parse_sweep(content: Mapping[str, Any], config: Config, source: str = "sweep
     return plan
 
 
-def _fault(error: Any, source: str) -> Fault:
-    place = [str(part) for part in error["loc"] if part not in ("Range", "list[union[float,int,str,bool,none]]")]
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], SweepPlan.model_fields, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(SweepPlan.model_fields)}"
-        return Fault(source, None, ".".join(place), "an unknown key", remedy)
-    return Fault(source, None, ".".join(place), repr(error.get("input"))[:80],
-                 str(error["msg"]).removeprefix("Value error, "))
+_GIVE = {
+    "parameters": (2, "give a range, {low: …, high: …} and log: true if you like, or a list of plain values"),
+    "variants": (3, "give the setting one value, or a list of them"),
+}
+"""By key: how deep its settings stand, and what to give them."""
+
+
+def _faults(errors: Iterable[Any], content: Mapping[str, Any], source: str) -> list[Fault]:
+    """One for each place: of what may be this or that, each has a fault of its own to tell."""
+    found: dict[str, Fault] = {}
+    for error in errors:
+        place, what = [str(part) for part in error["loc"]], repr(error.get("input"))[:80]
+        message = str(error["msg"]).removeprefix("Value error, ")
+        depth, remedy = _GIVE.get(place[0] if place else "", (len(place), ""))
+        if len(place) > depth:
+            what = repr(reduce(lambda inside, part: inside[part], error["loc"][:depth], content))[:80]
+            message = message if error["type"] == "value_error" else remedy
+        elif error["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(place[-1], SweepPlan.model_fields, n=1)
+            what = "an unknown key"
+            message = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(SweepPlan.model_fields)}"
+        name = ".".join(place[:depth])
+        if name not in found or error["type"] == "value_error":
+            found[name] = Fault(source, None, name, what, message)
+    return list(found.values())

@@ -25,6 +25,13 @@ def test_ranges_values_and_variants_become_points() -> None:
     assert not plan.parameters["training.learning_rate"].whole and Range(low=1, high=3).whole
 
 
+def test_a_variant_may_set_a_list() -> None:
+    stops = ["\nclass", "\n#"]
+    plan = parse_sweep({"variants": {"few": {"inference.stop_sequences": stops}, "as before": {}}}, Config())
+    assert changed(Config(), plan.settings({"variant": "few"})).inference.stop_sequences == stops
+    assert parse_sweep(plan.model_dump(), Config()) == plan
+
+
 def test_a_grid_has_every_point() -> None:
     plan = parse_sweep({"sampler": "grid", "parameters": {"training.num_epochs": [1, 2], "training.batch_size": [4, 8]},
                         "variants": {"a": {}, "b": {"training.weight_decay": 0.5}}}, Config())
@@ -45,6 +52,11 @@ def test_a_grid_has_every_point() -> None:
     ({"parameters": {"training.learning_rate": []}}, "no values"),
     ({"parameters": RATES, "sampler": "grid"}, "a grid needs a list"),
     ({"variants": {"a": {"training.epochs": 3}}}, "did you mean training.num_epochs"),
+    ({"variants": {"a": {"inference.stop_sequences": [3]}}}, "inference.stop_sequences"),
+    ({"variants": {"a": {"training.learning_rate": [0.1]}}}, "training.learning_rate"),
+    ({"variants": {"a": {"training.learning_rate": {"low": 1}}}}, "1 fault(.|\n)*learning_rate: .*one value, or a list"),
+    ({"parameters": {"inference.stop_sequences": [["a"], ["b"]]}}, "1 fault(.|\n)*stop_sequences: .*give a range"),
+    ({"parameters": {"training.learning_rate": {"low": 1, "high": "x", "step": 2}}}, "1 fault(.|\n)*give a range"),
     ({"parameters": RATES, "folds": 1}, "folds"),
 ])
 def test_what_is_wrong_is_named(content: dict[str, Any], words: str) -> None:
