@@ -54,7 +54,7 @@ def test_a_grid_has_every_point() -> None:
     ({"variants": {"a": {"training.epochs": 3}}}, "did you mean training.num_epochs"),
     ({"variants": {"a": {"inference.stop_sequences": [3]}}}, "inference.stop_sequences"),
     ({"variants": {"a": {"training.learning_rate": [0.1]}}}, "training.learning_rate"),
-    ({"variants": {"a": {"training.learning_rate": {"low": 1}}}}, "1 fault(.|\n)*learning_rate: .*one value, or a list"),
+    ({"variants": {"a": {"training.learning_rate": {"low": 1}}}}, "1 fault(.|\n)*learning_rate: .*one value"),
     ({"parameters": {"inference.stop_sequences": [["a"], ["b"]]}}, "1 fault(.|\n)*stop_sequences: .*give a range"),
     ({"parameters": {"training.learning_rate": {"low": 1, "high": "x", "step": 2}}}, "1 fault(.|\n)*give a range"),
     ({"parameters": RATES, "folds": 1}, "folds"),
