@@ -63,6 +63,9 @@ class Comparison:
     """Those problems."""
     only_in_one: list[str]
     """Left out: problems that one of them has no result for."""
+    unsplit: list[str]
+    """Which of "A" and "B" was made with a checkpoint of which nobody knows what it trained on, where the other has
+    held-out problems: it may have trained on those."""
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -93,6 +96,8 @@ def compare_rows(first: Rows, second: Rows, names: tuple[str, str] = ("A", "B"))
         {kind: _paired(*tries, [task for task in common if kind in ("all", sides[task])]) for kind in KINDS},
         mixed=[task for task in common if sides[task] == "mixed"],
         only_in_one=[task for task in {**tries[0], **tries[1]} if task not in common],
+        unsplit=[name for name, rows in (("A", first), ("B", second)) if "heldout" in sides.values()
+                 and any(row.get("checkpoint") for row in rows) and not any(map(len, _kinds(rows).values()))],
     )
 
 

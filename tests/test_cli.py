@@ -311,6 +311,17 @@ def test_compare_tells_which_problems_flipped(tmp_path: Path) -> None:
     assert "gained      2  x/1, x/2" in softtune("compare", "a.jsonl", "b.jsonl", cwd=tmp_path).stdout
 
 
+def test_compare_warns_of_a_checkpoint_that_may_have_trained_on_the_held_out_problems(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(result_rows("100"))
+    for checkpoint, unsplit in (("x.pt", ["B"]), ("", [])):  # the base model has none, and trained on nothing
+        rows = [{**json.loads(line), "split": "", "checkpoint": checkpoint} for line in result_rows("011").splitlines()]
+        (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        report = json.loads(done_forked("compare", "a.jsonl", "b.jsonl", "--json", cwd=tmp_path).stdout)
+        assert report["unsplit"] == unsplit
+        words = done_forked("compare", "a.jsonl", "b.jsonl", cwd=tmp_path).stdout
+        assert ("! what B trained on is not known" in words) == bool(unsplit)
+
+
 def test_compare_says_what_it_cannot_compare(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(result_rows("100"))
     (tmp_path / "c.jsonl").write_text('{"task_id": "x/0", "completion": ""}\n')

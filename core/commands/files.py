@@ -18,7 +18,7 @@ from core.contract.events import Event
 from core.contract.files import write_whole
 from core.contract.run_csv import run_csv
 from core.contract.runs import find_run, list_runs
-from core.contract.wording import score_table
+from core.contract.wording import score_table, unsplit_warning
 from core.outlet import outlets
 from core.signals import stopping
 
@@ -36,6 +36,7 @@ def run_compare(options: argparse.Namespace) -> int:
         print(json.dumps({
             "a": {"path": str(options.a), **scores[0]}, "b": {"path": str(options.b), **scores[1]},
             "gained": every.gained, "lost": every.lost, "mixed": found.mixed, "only_in_one": found.only_in_one,
+            "unsplit": found.unsplit,
             "paired": {kind: {"total": pair.total, "gained": len(pair.gained), "lost": len(pair.lost), "p": pair.p,
                               "difference": pair.difference, "interval": pair.interval, "verdict": pair.sentence()}
                        for kind, pair in found.paired.items()},
@@ -53,6 +54,8 @@ def run_compare(options: argparse.Namespace) -> int:
     for kind, words in (("heldout", "held-out"), ("all", f"all{trained}")):
         if found.paired[kind].total:
             print(f"{found.paired[kind].total} {words}: {found.paired[kind].sentence()}")
+    for name in found.unsplit:
+        print(f"! {unsplit_warning(name, 'B' if name == 'A' else 'A')}")
     return EXIT_DONE
 
 

@@ -327,6 +327,12 @@ SIGNIFICANT = 0.05
 """A p-value below it is called evidence."""
 
 
+def unsplit_warning(name: str, other: str) -> str:
+    """That a comparison may flatter one side."""
+    return (f"what {name} trained on is not known: it may have trained on problems that {other} holds out, and then "
+            "the held-out figures flatter it")
+
+
 def flips_verdict(gained: int, lost: int, b: str = "B", either: str = "either") -> str:
     """Whether B is better than A, in words, from the problems that flipped: the exact McNemar test of them."""
     numbers, p = f"{gained} gained, {lost} lost", mcnemar_exact(gained, lost)

@@ -65,6 +65,13 @@ def test_a_problem_held_out_in_one_run_only_is_neither() -> None:
     assert any("split the problems differently" in line for line in said(tries("fff", "hth"), tries("pff", "tth")))
 
 
+def test_one_that_may_have_trained_on_the_others_held_out_problems_is_told() -> None:
+    assert any(line.startswith("! what B trained on is not known") for line in said(tries("ff", "ht"), tries("pp")))
+    assert any(line.startswith("! what A trained on is not known") for line in said(tries("ff"), tries("pp", "ht")))
+    for a, b in ((tries("ff", "ht"), tries("pp", "ht")), (tries("ff"), tries("pp"))):
+        assert not any("not known" in line for line in said(a, b))
+
+
 def test_order_is_natural_and_what_only_one_has_is_named() -> None:
     pairing = pair(tries("f" * 12), tries("p" * 11))
     assert [flip.task_id for flip in pairing.flips][-2:] == ["HumanEval/9", "HumanEval/10"]

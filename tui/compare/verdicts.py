@@ -41,6 +41,11 @@ class Verdicts:
     fault: str = ""
     """Why a file that is there says nothing."""
 
+    @property
+    def unsplit(self) -> bool:
+        """Whether nobody knows what the checkpoint trained on."""
+        return bool(self.problems) and not any(one.split for one in self.problems.values())
+
     def score(self, split: str = "") -> Score:
         """The score as `softtune evaluate` gives it."""
         tries = [one for one in self.problems.values() if not split or one.split == split]

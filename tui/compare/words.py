@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from core.contract.record import ACTIVE
-from core.contract.wording import SIGNIFICANT, flips_verdict
+from core.contract.wording import SIGNIFICANT, flips_verdict, unsplit_warning
 from tui.compare.comparison import Comparison, Side
 from tui.compare.curves import SIDE_STYLES
 from tui.compare.metrics import metrics, metrics_text
@@ -70,6 +70,9 @@ def _results(comparison: Comparison) -> list[Content]:
             f"! {counted(pairing.of('mixed').total, 'problems')} held out in one run and trained on in the other: the "
             "runs split the problems differently, and the held-out figures are not of the same problems",
             "$text-warning"))
+    for name, side in _sides(comparison):
+        if heldout.total and side.verdicts.unsplit:
+            lines.append(Content.styled(f"! {unsplit_warning(name, 'B' if name == 'A' else 'A')}", "$text-warning"))
     return [*lines, *_samples(comparison), *_only_in_one(comparison), *_faults(comparison)]
 
 
