@@ -1,7 +1,8 @@
 """Post-processing, step by step, on real model output and on texts made to break it.
 
 `answers.jsonl` has completions by SmolLM2-135M-Instruct, greedy and without stop sequences: `plain` of the bare prompt,
-`text` behind a text prompt, `soft` behind a trained soft prompt, `chat` as a chat's answer.
+`text` behind a text prompt, `soft` behind a trained soft prompt, `chat` as a chat's answer, `short` behind another soft
+prompt and of 29 tokens at most.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def does(text: str, problem: Problem = DOCUMENTED) -> list[str]:
 
 
 # Real answers
+
+
+def test_an_import_that_an_answer_needs_is_added() -> None:
+    found = levels("short", 48)
+    assert "import" not in found["post_v4"] and found["post_v5"] == f"    import re\n{found['post_v4']}"
 
 
 def test_none_leaves_every_answer_as_it_is() -> None:
