@@ -10,6 +10,8 @@ help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP) ## make .venv and install softtune into it
+	@# As pip does with what it copies: else each process compiles every module where PYTHONDONTWRITEBYTECODE is set.
+	@$(BIN)/python -m compileall -q core tui tests
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
