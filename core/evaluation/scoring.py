@@ -157,20 +157,16 @@ def _run(
 
 def _executed_before(samples: Sequence[Sample], journal: Journal) -> dict[int, Findings]:
     """What the journal knows, by index: of the same work, in isolation as strong as the machine grants now."""
-    known = ((index, _whole(journal.findings.get(sample.key))) for index, sample in enumerate(samples))
-    found = {index: findings for index, findings in known if findings is not None}
+    valid = TypeAdapter(Findings) if journal.findings else None
+    found = {}
+    for index, sample in enumerate(samples):
+        if valid is not None and sample.key in journal.findings:
+            with contextlib.suppress(ValidationError):  # a damaged line: executed again
+                found[index] = valid.validate_python(journal.findings[sample.key])
     if any(findings["isolation"] != STRONGEST_FIRST[0] for findings in found.values()):
         wanted = strength(isolation_level())
         found = {index: findings for index, findings in found.items() if strength(findings["isolation"]) >= wanted}
     return found
-
-
-def _whole(line: Mapping[str, Any] | None) -> Findings | None:
-    """A line of the journal that says all that a row needs; None for one that was damaged, and is executed again."""
-    try:
-        return TypeAdapter(Findings).validate_python(line)
-    except ValidationError:
-        return None
 
 
 def _evaluated(row: Row, done: int, total: int) -> ProblemEvaluated:
