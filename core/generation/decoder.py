@@ -20,6 +20,9 @@ from core.model.memory import free_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+MOST_SLOTS = 256
+"""On a GPU, beyond those that were asked for."""
+
 __all__ = ["Completion", "DecodingSettings", "FinishReason", "Request", "complete", "stream"]
 
 
@@ -46,6 +49,7 @@ def complete(
         OutOfMemory: there is not enough for one slot.
     """
     left = list(requests)
+    settings = dataclasses.replace(settings, slots=_slots(model, prefix, left, settings))
     while left:
         try:
             for completion in Slots(model, tokenizer, prefix, left, settings).run():
@@ -69,6 +73,21 @@ def complete(
             what=f"out of memory with {slots} completions at a time: {slots // 2} from now on",
             remedy="what is completed stays the same; a lower inference.batch_size says so from the start",
         )
+
+
+def _slots(
+    model: PreTrainedModel, prefix: torch.Tensor | None, requests: Sequence[Request], settings: DecodingSettings
+) -> int:
+    """As many as were asked for; on a GPU more, where half of its free memory holds their keys and values.
+
+    A step of few rows takes a GPU as long as one of many: it reads all weights, and starts as many kernels.
+    """
+    shape = shape_of(model.config.to_dict())
+    if model.device.type != "cuda" or shape is None or not requests:
+        return settings.slots
+    longest = max(len(request.token_ids) for request in requests) + settings.max_new_tokens
+    row = (longest + (0 if prefix is None else len(prefix))) * shape.cached_values * model.dtype.itemsize
+    return max(settings.slots, min(MOST_SLOTS, len(requests), free_bytes(model.device) // 2 // row))
 
 
 def _does_not_fit(

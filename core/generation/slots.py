@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PREFILL_TOKENS = 1024
 """Prompts are encoded in groups of at most this many tokens, padding included: enough to keep the processor busy."""
+GPU_PREFILL_TOKENS = 128
+"""The same on a GPU, for each slot: what many slots hold, a large group needs no more of."""
 REFILL_SHARE = 8
 """Slots are refilled when one in this many is free: a prompt alone costs about a sixth more than in a group of four."""
 FIRST_ROOM = 256
@@ -71,6 +73,8 @@ class Slots:
         check_supported(model, longest)
         room = self.prefix_length + len(self.waiting[0].token_ids) + FIRST_ROOM
         self.forward = Forward(model, min(settings.slots, len(requests)), min(room, longest))
+        on_gpu = self.forward.device.type == "cuda"
+        self.prefill_tokens = GPU_PREFILL_TOKENS * settings.slots if on_gpu else PREFILL_TOKENS
         self.detokenizer = Detokenizer(tokenizer, settings.stop_sequences)
         self.end_tokens = end_tokens(model, tokenizer, settings.end_tokens)
         self.rows: list[Row] = []
@@ -123,7 +127,7 @@ class Slots:
         enough = min(len(self.waiting), self.settings.slots // REFILL_SHARE)
         if free < enough and not self._at_hand(self.waiting[0].token_ids):
             return []
-        room = max(1, PREFILL_TOKENS // max(len(self.waiting[0].token_ids), 1))
+        room = max(1, self.prefill_tokens // max(len(self.waiting[0].token_ids), 1))
         group: list[Request] = []
         fresh: set[tuple[int, ...]] = set()
         while len(group) < free:

@@ -1,8 +1,9 @@
 """Passes through the frozen model: the losses of rows behind soft prompts, and their gradient.
 
 Several soft prompts may share a pass, each with rows of its own. Between the pieces of a pass its caller may take its
-time, or leave it undone. There are two kinds, with the same sums: micro-batches by autograd, for any model and device
-(here), and single rows with the layers written out, which is faster on a CPU (`core.training.rows`).
+time, or leave it undone. There are three kinds, with the same sums: micro-batches by autograd, for any model and device
+(here), and with the layers written out single rows, which is faster on a CPU (`core.training.rows`), and rows end to
+end, which is faster on a GPU (`core.training.packed`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from core.contract.control import ControlInbox, heed
 from core.contract.errors import OutOfMemory
 from core.contract.estimate import activation_bytes, gigabytes, score_bytes, shape_of
 from core.contract.events import Event, Notice, Progress
-from core.data.batches import Example, MicroBatch, Row, by_length, collate, pad_token, rows_of
+from core.data.batches import Example, Row, by_length, collate, pad_token, rows_of
 from core.failure import is_out_of_memory
 from core.model.loading import LoadedModel
 from core.model.memory import free_bytes
@@ -73,11 +74,8 @@ class MicroBatchPasses:
             for prompt in prompts:
                 prompt.grad = None
 
-        def with_gradient(batch: MicroBatch) -> torch.Tensor:
-            with self._precision.autocasting():
-                losses = prompt_losses(
-                    self._model, torch.stack([*prompts]), batch, self.section, self._label_smoothing
-                )
+        def with_gradient(batch: Any) -> torch.Tensor:
+            losses = self._losses(torch.stack([*prompts]), batch, self._label_smoothing)
             with self.section("backward"):
                 losses.sum().backward()
             return losses.detach()
@@ -87,15 +85,15 @@ class MicroBatchPasses:
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """See `Passes`; the same where memory runs out."""
 
-        def alone(batch: MicroBatch) -> torch.Tensor:
-            with torch.no_grad(), self._precision.autocasting():
-                return prompt_losses(self._model, torch.stack([*prompts]), batch)
+        def alone(batch: Any) -> torch.Tensor:
+            with torch.no_grad():
+                return self._losses(torch.stack([*prompts]), batch, 0.0)
 
         return self._summed(prompts, rows, lambda: None, alone)
 
     def _summed(
         self, prompts: Sequence[nn.Parameter], rows: Sequence[Row], begin: Callable[[], None],
-        losses_of: Callable[[MicroBatch], torch.Tensor],
+        losses_of: Callable[[Any], torch.Tensor],
     ) -> Pieces:
         """The sum of the losses of all micro-batches, halved as often as memory wants it."""
 
@@ -103,9 +101,11 @@ class MicroBatchPasses:
             begin()
             losses = torch.zeros(len(prompts), device=self._precision.device)
             done = 0
-            for batch in self._batches(rows, self._at_once(prompts, rows)):
+            for taken in self._batches(rows, self._at_once(prompts, rows)):
+                with self.section("data"):
+                    batch = self._collated(taken, len(prompts[0]))
                 losses += losses_of(batch)
-                done += len(batch.after)
+                done += len(taken)
                 yield done
             return losses
 
@@ -119,12 +119,20 @@ class MicroBatchPasses:
 
         return halving(attempt, halve)
 
-    def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[MicroBatch]:
+    def _collated(self, rows: Sequence[Row], virtual_tokens: int) -> Any:
+        """Rows as `_losses` takes them, on the device."""
+        return collate(rows, self._pad).to(self._precision.device)
+
+    def _losses(self, prompts: torch.Tensor, batch: Any, label_smoothing: float) -> torch.Tensor:
+        """The weighted loss of each of `prompts` [K, V, H] on a micro-batch, [K]."""
+        section = self.section if torch.is_grad_enabled() else untimed
+        with self._precision.autocasting():
+            return prompt_losses(self._model, prompts, batch, section, label_smoothing)
+
+    def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[Sequence[Row]]:
         ordered = by_length(rows)
         for start in range(0, len(ordered), at_once):
-            with self.section("data"):
-                batch = collate(ordered[start : start + at_once], self._pad).to(self._precision.device)
-            yield batch
+            yield ordered[start : start + at_once]
 
     def _at_once(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> int:
         """Rows of a micro-batch: as many as were asked for, or as there is room for, or as memory was seen to hold."""

@@ -18,10 +18,10 @@ from core.model.checkpoint import Checkpoint
 from core.model.loading import LoadedModel
 from core.model.soft_prompt import ResidualPrompt, SoftPrompt, initial_rows
 from core.training.checkpoints import CheckpointWriter
+from core.training.fit import packed_passes, row_passes
 from core.training.loop import Trainer
 from core.training.member import Member
 from core.training.passes import MicroBatchPasses, Passes
-from core.training.rows.fit import row_passes
 
 
 def build_trainer(
@@ -86,8 +86,8 @@ def choose_passes(loaded: LoadedModel, batch_size: int, label_smoothing: float =
 
     All members of a population have the label smoothing of its passes.
     """
-    rows = row_passes(loaded, batch_size, label_smoothing)
-    return rows or MicroBatchPasses(loaded, batch_size, label_smoothing)
+    arguments = loaded, batch_size, label_smoothing
+    return row_passes(*arguments) or packed_passes(*arguments) or MicroBatchPasses(*arguments)
 
 
 def announce(config: Config, dataset: Dataset, member: Member) -> Iterator[Event]:

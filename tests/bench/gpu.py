@@ -25,6 +25,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
@@ -66,6 +67,7 @@ class Size:
     """Rows of the largest matrix whose product is timed."""
 
 
+PARTS = ("training", "share", "population", "whole", "runs", "completing")
 WHOLE, TINY = Size(131, 33, 10, 164, 128, 8192), Size(17, 4, 2, 8, 8, 256)
 PEERS = ((1, 8, False), (8, 48, False), (16, 48, False), (16, 48, True))
 """Of `generate`: the batch, how many of the prompts, and whether with a static cache, for which it is compiled."""
@@ -225,10 +227,8 @@ def population(bench: Bench, rounds: int, prompts: int = 5) -> list[Row]:
     ratios = spread(found)
     ours, theirs = (spread(times).median for times in zip(*seconds, strict=True))
     return [Row(
-        f"{prompts} soft prompts in one pass, against one after another", f"{ratios.median:.2f} ×", "≥ 2.5 ×",
-        ratios.median >= 2.5 if bench.judged else None,
-        f"optimizer steps of 4 × 4 each: {1000 * ours:.0f} ms, one after another {1000 * theirs:.0f} ms; "
-        f"{len(found)} rounds {ratios}",
+        f"an optimizer step of {prompts} soft prompts in one pass", f"{ratios.median:.2f} ×", "", None,
+        f"of 4 × 4 each: {1000 * ours:.0f} ms, one after another {1000 * theirs:.0f} ms; {len(found)} rounds {ratios}",
     )]
 
 
@@ -236,14 +236,7 @@ def whole(bench: Bench, folder: Path, arguments: Sequence[str]) -> list[Row]:
     """A whole training in a process of its own, whose files have just been read."""
     size = bench.size
     forget(bench.device)
-    command = [sys.executable, __file__, *arguments, "--whole", str(folder)]
-    with tempfile.TemporaryDirectory() as place:
-        begun = time.perf_counter()
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
-        seconds = time.perf_counter() - begun
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    run = json.loads(done.stdout.splitlines()[-1])
+    seconds, run = in_process(folder, arguments, [0])
     what = f"{size.epochs} epochs of {size.train} problems, {size.heldout} held out"
     return [
         Row(what, f"{run['fit']:.1f} s", "≤ 20 s", run["fit"] <= 20 if bench.judged else None,
@@ -253,12 +246,38 @@ def whole(bench: Bench, folder: Path, arguments: Sequence[str]) -> list[Row]:
     ]
 
 
-def run_whole(folder: Path, device: torch.device, size: Size, tiny: bool) -> None:
+def runs(bench: Bench, folder: Path, arguments: Sequence[str], prompts: int = 5) -> list[Row]:
+    """Whole trainings of several soft prompts in one pass, against one run of each after the other."""
+    forget(bench.device)
+    alone = [in_process(folder, arguments, [number]) for number in range(prompts)]
+    ours, run = in_process(folder, arguments, list(range(prompts)))
+    theirs, fits = sum(seconds for seconds, _ in alone), sum(each["fit"] for _, each in alone)
+    return [Row(
+        f"{prompts} soft prompts in one pass, against {prompts} runs", f"{theirs / ours:.2f} ×", "≥ 2.5 ×",
+        theirs / ours >= 2.5 if bench.judged else None,
+        f"{ours:.1f} s, one after another {theirs:.1f} s, from process start to end; training alone {run['fit']:.1f} s "
+        f"and {fits:.1f} s",
+    )]
+
+
+def in_process(folder: Path, arguments: Sequence[str], numbers: Sequence[int]) -> tuple[float, dict[str, Any]]:
+    """Train the soft prompts with these numbers in a process of its own: its seconds, and what it says of the run."""
+    command = [sys.executable, __file__, *arguments, "--whole", str(folder), "--numbers", *map(str, numbers)]
+    with tempfile.TemporaryDirectory() as place:
+        begun = time.perf_counter()
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+        seconds = time.perf_counter() - begun
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return seconds, json.loads(done.stdout.splitlines()[-1])
+
+
+def run_whole(folder: Path, device: torch.device, size: Size, tiny: bool, numbers: Sequence[int]) -> None:
     """What the process of `whole` does: load, train, print the seconds."""
     config = settings(folder, device, size)
     loaded = load_model(config)
     problems = draw_problems(size.train + size.heldout, 500 if tiny else VOCABULARY, seed=0)
-    run = train_whole(loaded, config, problems[: size.train], problems[size.train :], [0])
+    run = train_whole(loaded, config, problems[: size.train], problems[size.train :], numbers)
     print(json.dumps(dataclasses.asdict(run)))
 
 
@@ -283,7 +302,7 @@ def forget(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def guarded(what: str, work: Callable[[], list[Row]], judged: bool) -> list[Row]:
+def guarded(what: str, work: Callable[[], list[Row]]) -> list[Row]:
     """The rows of a part, or one that says what it died of."""
     try:
         return work()
@@ -299,7 +318,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=8, metavar="N", help="pairs of steps; a quarter for completing")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and little work; no figure is judged")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured; all")
     parser.add_argument("--whole", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--numbers", type=int, nargs="+", default=[0], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print("bench-gpu: torch finds no CUDA device here; check nvidia-smi and that torch is a CUDA build, or try "
@@ -309,7 +330,7 @@ def main() -> int:
     rounds = 1 if options.tiny else options.rounds
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of what peft asks it
     if options.whole:
-        run_whole(options.whole, device, size, options.tiny)
+        run_whole(options.whole, device, size, options.tiny, options.numbers)
         return 0
     arguments = ["--device", options.device, *(["--tiny"] if options.tiny else [])]
     with tempfile.TemporaryDirectory() as place:
@@ -320,14 +341,15 @@ def main() -> int:
             make_model(folder, device)
         forget(device)
         bench = Bench(folder, device, size, options.tiny)
-        parts: list[tuple[str, Callable[[], list[Row]]]] = [
-            ("training, against peft, padded to the longest", lambda: training(bench, rounds)),
-            ("share of the matrix rate", lambda: share(bench, rounds)),
-            ("soft prompts in one pass", lambda: population(bench, rounds)),
-            ("whole training", lambda: whole(bench, folder, arguments)),
-            ("completing", lambda: completing(bench, max(1, rounds // 4))),
-        ]
-        rows = [row for what, work in parts for row in guarded(what, work, bench.judged)]
+        parts: dict[str, Callable[[], list[Row]]] = {
+            "training": lambda: training(bench, rounds),
+            "share": lambda: share(bench, rounds),
+            "population": lambda: population(bench, rounds),
+            "whole": lambda: whole(bench, folder, arguments),
+            "runs": lambda: runs(bench, folder, arguments),
+            "completing": lambda: completing(bench, max(1, rounds // 4)),
+        }
+        rows = [row for part in options.parts for row in guarded(part, parts[part])]
     dtype = str(bench.loaded.precision.weights).removeprefix("torch.")
     print(surroundings(bench.device, "transformers", "peft"), f"weights in {dtype}",
           f"{bench.loaded.frozen_parameters:,} parameters", "20 virtual tokens", "effective batch 4 × 4", sep=", ")

@@ -66,5 +66,5 @@ def test_the_training_bench_prints_its_table_and_finds_the_same_gradients(tmp_pa
 @pytest.mark.slow
 def test_the_gpu_bench_runs_on_a_cpu_and_no_part_of_it_fails(tmp_path: Path) -> None:
     _, *rows = printed("gpu.py", ["--tiny", "--device", "cpu"], tmp_path)
-    assert len(rows) == 12 and all(row.startswith("· ") and "failed" not in row for row in rows)
+    assert len(rows) == 13 and all(row.startswith("· ") and "failed" not in row for row in rows)
     assert "same loss and gradient in float32" in rows[0]

@@ -12,6 +12,12 @@ from core.generation.decoder import DecodingSettings, Request, complete
 pytestmark = pytest.mark.gpu
 
 
+@pytest.fixture(autouse=True)
+def no_more_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many slots as a test asks for, however much memory is free."""
+    monkeypatch.setattr("core.generation.decoder.MOST_SLOTS", 0)
+
+
 @pytest.mark.parametrize("slots", [3, 12])
 def test_recorded_steps_equal_generate(
     slots: int, device: torch.device, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch

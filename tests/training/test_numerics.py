@@ -15,13 +15,14 @@ from core.contract.events import StepCompleted, ValidationCompleted
 from core.data.batches import Row, rows_of
 from core.model.loading import LoadedModel
 from core.training.loss import perplexity
+from core.training.packed.passes import PackedPasses
 from core.training.passes import MicroBatchPasses, Passes, result_of
 from core.training.rows.passes import RowPasses
 from core.training.schedule import learning_rate_factor
 from tests.training.conftest import MakeTrainer
 
 Way = Callable[[LoadedModel, int], Passes]
-BOTH = pytest.mark.parametrize("way", [MicroBatchPasses, RowPasses])
+ALL = pytest.mark.parametrize("way", [MicroBatchPasses, RowPasses, PackedPasses])
 
 
 def gradient(passes: Passes, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
@@ -30,7 +31,7 @@ def gradient(passes: Passes, prompts: Sequence[nn.Parameter], rows: Sequence[Row
     return losses, *(prompt.grad.clone() for prompt in prompts if prompt.grad is not None)
 
 
-@BOTH
+@ALL
 def test_the_gradient_does_not_depend_on_how_the_effective_batch_is_cut(
     way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
 ) -> None:
@@ -43,7 +44,7 @@ def test_the_gradient_does_not_depend_on_how_the_effective_batch_is_cut(
         assert (found - whole).abs().max() < 1e-6
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("text", ["", "# Python"])
 def test_loss_and_gradient_are_those_of_the_mean_over_all_supervised_tokens(
     text: str, way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
@@ -68,7 +69,7 @@ def test_loss_and_gradient_are_those_of_the_mean_over_all_supervised_tokens(
     assert result_of(passes.loss([prompt], rows)).item() == pytest.approx(losses.item(), rel=1e-6)
 
 
-@BOTH
+@ALL
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers for an attribute by its old name
 def test_loss_and_gradient_are_those_of_peft_on_the_same_rows(
     way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
@@ -95,7 +96,7 @@ def test_loss_and_gradient_are_those_of_peft_on_the_same_rows(
     assert (found - weight.grad).abs().max() < 1e-6
 
 
-@BOTH
+@ALL
 def test_the_loss_does_not_depend_on_padding(way: Way, loaded: LoadedModel, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     rows = sorted(trainer.members[0].train, key=lambda example: example.tokens)
@@ -107,7 +108,7 @@ def test_the_loss_does_not_depend_on_padding(way: Way, loaded: LoadedModel, make
     assert together == pytest.approx(alone + other, rel=1e-5)
 
 
-@BOTH
+@ALL
 def test_prompts_that_share_a_pass_get_what_each_gets_alone(
     way: Way, loaded: LoadedModel, make_trainer: MakeTrainer
 ) -> None:
@@ -171,7 +172,7 @@ def test_the_other_schedules_warm_up_alike_and_fall_by_a_cosine_or_not_at_all() 
     assert 0 < cosine[-1] < linear[-1]
 
 
-@BOTH
+@ALL
 def test_label_smoothing_is_in_the_gradient_alone(way: Any, loaded: LoadedModel, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     model, prompt, examples = loaded.model, trainer.members[0].soft_prompt.weight, trainer.members[0].train[:4]

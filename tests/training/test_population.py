@@ -24,6 +24,7 @@ from core.model.soft_prompt import ResidualPrompt, SoftPrompt
 from core.training.checkpoints import CheckpointWriter
 from core.training.loop import Trainer
 from core.training.member import Member
+from core.training.packed.passes import PackedPasses
 from core.training.passes import MicroBatchPasses, Passes
 from core.training.rows.passes import RowPasses
 from tests.training.conftest import SMALL
@@ -65,9 +66,9 @@ def curve(events: list[Event], number: int) -> list[tuple[str, int, float]]:
     return [(event.type, event.step, event.loss) for event in kept]
 
 
-@pytest.mark.parametrize("kind", [RowPasses, MicroBatchPasses])
+@pytest.mark.parametrize("kind", [RowPasses, MicroBatchPasses, PackedPasses])
 def test_each_member_learns_what_it_would_learn_alone(
-    kind: type[RowPasses] | type[MicroBatchPasses], loaded: LoadedModel
+    kind: type[RowPasses] | type[MicroBatchPasses] | type[PackedPasses], loaded: LoadedModel
 ) -> None:
     together, members = learn_alike(kind(loaded, 4), loaded, range(4))
     ends = [event.member for event in together if isinstance(event, Notice)]
@@ -75,9 +76,9 @@ def test_each_member_learns_what_it_would_learn_alone(
     assert {e.member for e in together if isinstance(e, CheckpointSaved)} == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("kind", [RowPasses, MicroBatchPasses])
+@pytest.mark.parametrize("kind", [RowPasses, MicroBatchPasses, PackedPasses])
 def test_so_it_does_with_an_optimizer_a_schedule_and_a_network_of_its_own(
-    kind: type[RowPasses] | type[MicroBatchPasses], loaded: LoadedModel
+    kind: type[RowPasses] | type[MicroBatchPasses] | type[PackedPasses], loaded: LoadedModel
 ) -> None:
     learn_alike(kind(loaded, 4, 0.1), loaded, range(4, 7))
 
