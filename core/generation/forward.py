@@ -1,7 +1,8 @@
 """Forward passes of decoding: the prefix once, prompts in groups, then one token of every active sequence.
 
 Everything goes through the model's own `forward`, so any causal LM of transformers works whose layers attend to all
-that came before. Each pass leaves the model as it found it: between two passes the caller may do what it likes with it.
+that came before; on a GPU the steps of models of the Llama kind have their layers written out (`core.model.llama`).
+Each pass leaves the model as it found it: between two passes the caller may do what it likes with it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from core.contract.errors import ModelError
 from core.generation.cache import Block, SlotCache, Tips
 from core.generation.packed import PackedLinears
-from core.generation.recorded import RecordedSteps, recorder
+from core.generation.recorded import RecordedSteps
 from core.generation.tiles import in_tiles, tile_of
+from core.model.graphs import recorder
 from core.model.heap import keep_freed_memory
+from core.model.llama import LlamaModel, has_known_parts
 from core.model.soft_prompt import head_at
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ class Forward:
         self._modules = list(model.modules())
         self._linears = PackedLinears(self._modules if slots > 1 else [])  # a row alone gains nothing
         self._recorder = recorder(self.device)
+        written_out = self._recorder is not None and self.dtype.itemsize == 2 and has_known_parts(model)
+        self._llama = LlamaModel(model) if written_out else None
         self._recorded: RecordedSteps | None = None
 
     @torch.inference_mode()
@@ -83,22 +89,43 @@ class Forward:
         if self._recorder is not None:
             if self._recorded is None:
                 slots, unused = self.cache.slots, self.prefix_length
-                self._recorded = RecordedSteps(self._step, slots, unused, self.device, self._recorder)
+                faster = self._written_out if self._llama else None
+                self._recorded = RecordedSteps(self._step, slots, unused, self.device, self._recorder, faster)
             return self._recorded(tokens, positions, self.cache.capacity)
         ids, places = torch.tensor([tokens, positions], device=self.device)
         return self._step(ids, places, end, positions)
 
     def _step(self, ids: torch.Tensor, places: torch.Tensor, end: int, positions: Sequence[int] = ()) -> torch.Tensor:
         """Logits [n, vocabulary] after the tokens `ids` [n] at `places` [n], of which `positions` is a copy."""
-        self.cache.target = Tips(places, end)
-        visible = torch.arange(end, device=self.device) <= places[:, None]
-        mask = as_mask(visible[:, None, None], self.dtype)
+        mask = self._begin(places, end)
         with self._undisturbed(), in_tiles(self.model, mask, positions):
             output = self.model(
                 input_ids=ids[:, None], position_ids=places[:, None], attention_mask=mask,
                 past_key_values=self.cache, use_cache=True,
             )
         return output.logits[:, -1]
+
+    def _written_out(self, ids: torch.Tensor, places: torch.Tensor, end: int) -> torch.Tensor:
+        """The same, with the model's layers written out."""
+        assert self._llama is not None
+        mask = self._begin(places, end)
+
+        def attend(
+            layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+        ) -> torch.Tensor:
+            keys, values = self.cache.update(key[:, :, None], value[:, :, None], layer)
+            rows, shared = key.shape[:2]
+            grouped = query.view(rows, shared, -1, query.shape[2])  # heads that share a key-value head, as its queries
+            result = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scaling)
+            return result.reshape(query.shape)
+
+        return self._llama.scores(self._llama.hidden(self._llama.embed(ids), places, attend))
+
+    def _begin(self, places: torch.Tensor, end: int) -> torch.Tensor:
+        """Make ready for one token of each row: the mask [n, 1, 1, end] of what it sees."""
+        self.cache.target = Tips(places, end)
+        visible = torch.arange(end, device=self.device) <= places[:, None]
+        return as_mask(visible[:, None, None], self.dtype)
 
     @torch.inference_mode()
     def copy(self, source: int, destination: int, length: int) -> None:

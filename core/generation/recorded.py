@@ -1,8 +1,8 @@
 """Decoding steps of few shapes, whose inputs stand in buffers of their own: what CUDA can record once and replay.
 
-A step of a small model is a thousand short kernels, and to launch them one by one takes a GPU longer than to run them.
-A recording is used only after it gave the logits of the step itself. For that both run on the same inputs: a step may
-be repeated, because it writes the same keys and values to the same places and reads nothing that it changes otherwise.
+A recording is used only after it gave the logits of the step itself, the first one those of the model's own forward
+pass. For that both run on the same inputs: a step may be repeated, because it writes the same keys and values to the
+same places and reads nothing that it changes otherwise.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from core.model.graphs import Recorder, Replay
+
 ROWS = (8, 32, 128, 512, 2048)
 """A step is computed for so many rows, or for all slots: the next larger number. On a GPU rows are cheap."""
 POSITIONS = 256
@@ -21,22 +23,26 @@ POSITIONS = 256
 
 Step = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """Logits [n, vocabulary] from the newest tokens [n], their positions [n], and how many positions may be seen."""
-Replay = Callable[[], torch.Tensor]
-"""The same from what stands in the buffers of the inputs; good until any other is called."""
-Recorder = Callable[[Replay], Replay]
-"""Runs a step, records it, and gives what replays it; RuntimeError if it cannot be recorded."""
 
 
 class RecordedSteps:
     """Steps over the first rows of a cache; rows that are added to fill a shape up lie behind the active ones."""
 
-    def __init__(self, step: Step, slots: int, unused: int, device: torch.device, record: Recorder) -> None:
-        """Take the step to record; `unused` is a position at which nothing of a free slot's row is worth keeping."""
-        self._step = step
+    def __init__(
+        self, step: Step, slots: int, unused: int, device: torch.device, record: Recorder[torch.Tensor],
+        faster: Step | None = None,
+    ) -> None:
+        """Take the step to record.
+
+        Args:
+            unused: a position at which nothing of a free slot's row is worth keeping.
+            faster: another way to compute it, which is recorded in its place where it gives the same.
+        """
+        self._step, self._faster = step, faster or step
         self._unused = unused
         self._record = record
         self._inputs = torch.zeros(2, slots, dtype=torch.long, device=device)
-        self._replays: dict[tuple[int, int], Replay] = {}
+        self._replays: dict[tuple[int, int], Replay[torch.Tensor]] = {}
         self._refused: set[tuple[int, int]] = set()
         self._capacity = 0
 
@@ -52,14 +58,20 @@ class RecordedSteps:
         self._inputs[:, :rows] = torch.tensor([[*tokens, *[0] * more], [*positions, *[self._unused] * more]])
         return self._replay(rows, end)()[: len(tokens)]
 
-    def _replay(self, rows: int, end: int) -> Replay:
+    def _replay(self, rows: int, end: int) -> Replay[torch.Tensor]:
         """The recording of a shape, made if there is none, or the step itself where there cannot be one."""
         shape = (rows, end)
-        step = functools.partial(self._step, self._inputs[0, :rows], self._inputs[1, :rows], end)
+        inputs = self._inputs[0, :rows], self._inputs[1, :rows], end
+        step = functools.partial(self._step, *inputs)
         if shape not in self._replays and shape not in self._refused:
             try:
-                replay = self._record(step)
-                good = agree(replay(), step())
+                recorded = functools.partial(self._faster, *inputs)
+                if not self._replays:
+                    recorded()  # libraries set themselves up the first time
+                with _waiting_refused(self._inputs.device):  # a failed recording would leave torch's allocator in one
+                    expected = recorded() if self._replays else step()
+                replay = self._record(recorded)
+                good = agree(replay(), expected)
             except RuntimeError:  # a step that waits for the GPU, or takes more memory than there is
                 good = False
             if good:
@@ -75,43 +87,12 @@ def agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(largest.isfinite() and difference <= largest * torch.finfo(expected.dtype).eps ** 0.5)
 
 
-def recorder(device: torch.device) -> Recorder | None:
-    """What records steps on this device, if anything does."""
-    return CudaGraphs() if device.type == "cuda" else None
-
-
-class CudaGraphs:
-    """Records steps as CUDA graphs, which share the memory of what they compute on the way."""
-
-    def __init__(self) -> None:
-        self._first: torch.cuda.CUDAGraph | None = None  # kept: memory can be shared with a graph that exists only
-
-    def __call__(self, step: Replay) -> Replay:
-        """Record a step.
-
-        Raises:
-            RuntimeError: it cannot be recorded.
-        """
-        step()  # libraries set themselves up the first time
-        with _waiting_refused():  # a failed capture would leave torch's allocator in the middle of one
-            step()
-        graph = torch.cuda.CUDAGraph()
-        pool = None if self._first is None else self._first.pool()
-        # Other threads may go on to use the device, to measure its memory for example.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            logits = step()
-        self._first = self._first or graph
-
-        def replay() -> torch.Tensor:
-            graph.replay()
-            return logits
-
-        return replay
-
-
 @contextlib.contextmanager
-def _waiting_refused() -> Iterator[None]:
-    """Within the block, operations that wait for the GPU raise RuntimeError, as far as torch knows them."""
+def _waiting_refused(device: torch.device) -> Iterator[None]:
+    """Within the block, operations that wait for a GPU raise RuntimeError, as far as torch knows them."""
+    if device.type != "cuda":
+        yield
+        return
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says once that this mode is a prototype

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from torch import nn
 
 from core.data.batches import Example, rows_of
 from core.model import onednn
+from core.model.llama import has_known_parts
 from core.model.loading import LoadedModel
 from core.training.packed.passes import PackedPasses
 from core.training.passes import MicroBatchPasses, Passes, result_of
 from core.training.rows.passes import RowPasses
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-PARTS = {
-    "model": {"embed_tokens", "layers", "norm", "rotary_emb"},
-    "layer": {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"},
-    "attention": {"q_proj", "k_proj", "v_proj", "o_proj"},
-    "mlp": {"gate_proj", "up_proj", "down_proj", "act_fn"},
-}
-"""Submodules of a decoder of the Llama kind, no more and no fewer."""
-ACTIVATIONS = ("SiLUActivation", "SiLU")
-ROTATIONS = ("default", "linear", "llama3", "yarn")
-"""Kinds of rotary embedding that depend on the position alone, not on how long the sequence is."""
 TOLERANCES = {torch.float32: 1e-2, torch.float16: 0.05, torch.bfloat16: 0.2}
 """Largest difference of the trial's gradient from autograd's, as a share of its largest number, by the weights' type.
 
@@ -62,26 +48,6 @@ def packed_passes(loaded: LoadedModel, batch_size: int, label_smoothing: float =
         return None
 
 
-def has_known_parts(model: PreTrainedModel) -> bool:
-    """Whether its modules are those of the Llama kind and none besides, and all attention is full."""
-    config: Any = model.config
-    inner: Any = model.base_model
-    if _parts(inner) != PARTS["model"] or not len(inner.layers) or type(model.get_output_embeddings()) is not nn.Linear:
-        return False
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
-    if kinds != {"full_attention"} or (windowed and not getattr(config, "layer_types", None)):
-        return False
-    if getattr(inner.rotary_emb, "rope_type", "default") not in ROTATIONS:
-        return False
-    return all(
-        _parts(layer) == PARTS["layer"] and _parts(layer.self_attn) == PARTS["attention"]
-        and _parts(layer.mlp) == PARTS["mlp"] and type(layer.mlp.act_fn).__name__ in ACTIVATIONS
-        and all(type(part) is nn.Linear for part in _linears(layer))
-        for layer in inner.layers
-    )
-
-
 def agrees(passes: Passes, loaded: LoadedModel, label_smoothing: float = 0.0) -> bool:
     """Whether losses and gradient of short sequences behind two virtual tokens are those of autograd."""
     tolerance = TOLERANCES[loaded.precision.weights]
@@ -100,13 +66,3 @@ def _run(passes: Passes, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     losses = result_of(passes.gradient([prompt], rows_of(TRIAL)))
     assert prompt.grad is not None
     return losses.float(), prompt.grad
-
-
-def _parts(module: nn.Module) -> set[str]:
-    return {name for name, _ in module.named_children()}
-
-
-def _linears(layer: Any) -> list[nn.Module]:
-    attention, mlp = layer.self_attn, layer.mlp
-    return [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
-            mlp.gate_proj, mlp.up_proj, mlp.down_proj]

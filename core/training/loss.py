@@ -38,24 +38,15 @@ def prompt_losses(
         with head_at(model, (batch.rows, places)), _timed(model.get_output_embeddings(), section):
             logits = model(inputs_embeds=embedded, use_cache=False).logits.squeeze(0)
     with section("head"):
-        owners = batch.prompts[batch.rows]
-        return weighted_losses(logits.float(), batch.targets, batch.weights, owners, len(prompts), label_smoothing)
+        scores = logits.float()
+        losses = cross_entropy(scores, batch.targets, reduction="none", label_smoothing=label_smoothing)
+        if label_smoothing:
+            losses = losses - losses.detach() + cross_entropy(scores.detach(), batch.targets, reduction="none")
+        return summed(losses * batch.weights, batch.prompts[batch.rows], len(prompts))
 
 
-def weighted_losses(
-    scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, owners: torch.Tensor, prompts: int,
-    label_smoothing: float = 0.0,
-) -> torch.Tensor:
-    """Weighted cross-entropy of each soft prompt's supervised tokens, [prompts]; see `prompt_losses`.
-
-    Args:
-        scores: [N, vocabulary] in float32.
-        targets, weights, owners: [N]: the tokens, the factors of their losses, and whose they are.
-    """
-    losses = cross_entropy(scores, targets, reduction="none", label_smoothing=label_smoothing)
-    if label_smoothing:
-        losses = losses - losses.detach() + cross_entropy(scores.detach(), targets, reduction="none")
-    losses = losses * weights
+def summed(losses: torch.Tensor, owners: torch.Tensor, prompts: int) -> torch.Tensor:
+    """The sum [prompts] of each soft prompt's losses, of those [N] of all; `owners` [N] says whose each is."""
     if prompts == 1:
         return losses.sum(0, keepdim=True)
     return losses.new_zeros(prompts).index_add(0, owners, losses)

@@ -75,10 +75,7 @@ class MicroBatchPasses:
                 prompt.grad = None
 
         def with_gradient(batch: Any) -> torch.Tensor:
-            losses = self._losses(torch.stack([*prompts]), batch, self._label_smoothing)
-            with self.section("backward"):
-                losses.sum().backward()
-            return losses.detach()
+            return self._add_gradient(prompts, batch)
 
         return self._summed(prompts, rows, begin, with_gradient)
 
@@ -128,6 +125,13 @@ class MicroBatchPasses:
         section = self.section if torch.is_grad_enabled() else untimed
         with self._precision.autocasting():
             return prompt_losses(self._model, prompts, batch, section, label_smoothing)
+
+    def _add_gradient(self, prompts: Sequence[nn.Parameter], batch: Any) -> torch.Tensor:
+        """That loss; its gradient is added to each prompt's."""
+        losses = self._losses(torch.stack([*prompts]), batch, self._label_smoothing)
+        with self.section("backward"):
+            losses.sum().backward()
+        return losses.detach()
 
     def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[Sequence[Row]]:
         ordered = by_length(rows)

@@ -14,6 +14,7 @@ import torch
 from core.generation.decoder import Request, complete
 from core.generation.forward import Forward
 from core.generation.recorded import RecordedSteps, Replay, agree
+from core.model.llama import LlamaModel
 
 from .conftest import settings
 
@@ -149,3 +150,36 @@ def test_agreement_is_as_close_as_the_type_allows(dtype: torch.dtype, near: floa
         odd = logits.clone()
         odd[1, 1] = bad
         assert not agree(odd, logits) and not agree(logits, odd) and not agree(odd, odd)
+
+
+def test_a_step_written_out_has_the_logits_of_the_model(
+    tiny_model: Any, prompts: list[Request], soft_rows: torch.Tensor
+) -> None:
+    forward = Forward(tiny_model, 5, 100)
+    forward._llama = LlamaModel(tiny_model)
+    forward.encode_prefix(soft_rows)
+    forward.prefill(0, [request.token_ids for request in prompts[:3]])
+    ids = torch.tensor([5, 6, 7])
+    places = torch.tensor([7 + len(request.token_ids) for request in prompts[:3]])
+    with torch.inference_mode():
+        expected = forward._step(ids, places, 60, places.tolist())
+        assert (forward._written_out(ids, places, 60) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_faster_step_is_recorded_where_it_gives_the_logits_of_the_step(right: bool) -> None:
+    table = torch.randn(10, 10, generator=torch.Generator().manual_seed(0))
+    asked: list[str] = []
+
+    def step(ids: torch.Tensor, places: torch.Tensor, end: int) -> torch.Tensor:
+        asked.append("step")
+        return table[ids]
+
+    def faster(ids: torch.Tensor, places: torch.Tensor, end: int) -> torch.Tensor:
+        asked.append("faster")
+        return table[ids] if right else table[ids] + 1
+
+    steps = RecordedSteps(step, 8, 0, CPU, lambda step: step, faster)
+    for token in (3, 4):
+        assert torch.equal(steps([token], [10], 1000), table[[token]])
+    assert asked[-1] == ("faster" if right else "step")

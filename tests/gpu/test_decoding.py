@@ -8,6 +8,7 @@ import torch
 
 from core.generation import recorded
 from core.generation.decoder import DecodingSettings, Request, complete
+from core.model.graphs import recorder
 
 pytestmark = pytest.mark.gpu
 
@@ -29,7 +30,7 @@ def test_recorded_steps_equal_generate(
         asked.append(steps)
         return call(steps, *arguments)
 
-    record = recorded.recorder(device) or (lambda step: step)
+    record = recorder(device) or (lambda step: step)
     monkeypatch.setattr("core.generation.forward.recorder", lambda _device: record)
     monkeypatch.setattr(recorded.RecordedSteps, "__call__", watch)
     monkeypatch.setattr(recorded, "POSITIONS", 32)
@@ -57,7 +58,7 @@ def test_a_step_that_waits_is_computed_as_ever(device: torch.device) -> None:
     def step(ids: torch.Tensor, places: torch.Tensor, end: int) -> torch.Tensor:
         return table[ids] * (2 if end == 256 and int(places.max()) else 1)
 
-    steps = recorded.RecordedSteps(step, 8, 0, device, recorded.recorder(device) or (lambda step: step))
+    steps = recorded.RecordedSteps(step, 8, 0, device, recorder(device) or (lambda step: step))
     for token in (3, 4):
         assert torch.equal(steps([token], [10], 1000), table[[token]] * 2)
         assert torch.equal(steps([token], [300], 1000), table[[token]])

@@ -16,8 +16,9 @@ from transformers.models.gpt2 import GPT2Config
 
 from core.data.batches import Example, rows_of
 from core.model import onednn
+from core.model.llama import has_known_parts
 from core.model.loading import LoadedModel, Precision
-from core.training.fit import has_known_parts, row_passes
+from core.training.fit import row_passes
 from core.training.passes import result_of
 from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
 from core.training.setup import choose_passes

@@ -1,0 +1,152 @@
+"""A frozen model of the Llama kind (SmolLM2, Qwen2.5, Llama) with its layers written out, for a GPU in 16 bits.
+
+What takes a GPU's time on short problems is passes over memory between the matrix products, and the asking for
+thousands of short kernels. Here a layer is as few of them as torch has for it. The sums are those of the model's own
+forward pass, in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear, rms_norm
+
+from core.model.kernels import Gated, Turned
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PARTS = {
+    "model": {"embed_tokens", "layers", "norm", "rotary_emb"},
+    "layer": {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"},
+    "attention": {"q_proj", "k_proj", "v_proj", "o_proj"},
+    "mlp": {"gate_proj", "up_proj", "down_proj", "act_fn"},
+}
+"""Submodules of a decoder of the Llama kind, no more and no fewer."""
+ACTIVATIONS = ("SiLUActivation", "SiLU")
+ROTATIONS = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary embedding that depend on the position alone, not on how long the sequence is."""
+
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""Attention of a layer: its number, queries [T, heads, width], keys and values [T, shared, width], and what scores are
+multiplied by; the result [T, heads, width]."""
+
+
+def has_known_parts(model: PreTrainedModel) -> bool:
+    """Whether its modules are those of the Llama kind and none besides, and all attention is full."""
+    config: Any = model.config
+    inner: Any = model.base_model
+    if _parts(inner) != PARTS["model"] or not len(inner.layers) or type(model.get_output_embeddings()) is not nn.Linear:
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+    if kinds != {"full_attention"} or (windowed and not getattr(config, "layer_types", None)):
+        return False
+    if getattr(inner.rotary_emb, "rope_type", "default") not in ROTATIONS:
+        return False
+    return all(
+        _parts(layer) == PARTS["layer"] and _parts(layer.self_attn) == PARTS["attention"]
+        and _parts(layer.mlp) == PARTS["mlp"] and type(layer.mlp.act_fn).__name__ in ACTIVATIONS
+        and all(type(part) is nn.Linear for part in _linears(layer))
+        for layer in inner.layers
+    )
+
+
+def _parts(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
+
+
+def _linears(layer: Any) -> list[nn.Module]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
+            mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+class LlamaModel:
+    """Passes over tokens side by side, whichever sequences they are of; autograd has nothing of the frozen weights."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Read a model whose parts are known; the projections of attention are copied, side by side."""
+        inner: Any = model.base_model
+        self.embed: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
+        self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
+        self._layers = [_Layer(number, layer) for number, layer in enumerate(inner.layers)]
+        self._norm = _Norm(inner.norm)
+        self._head: Any = model.get_output_embeddings()
+
+    def hidden(
+        self, x: torch.Tensor, positions: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the output head takes: the normed states of all tokens, [T, H], or of those that are wanted, [N, H].
+
+        Args:
+            x: embedded tokens [T, H].
+            positions: [T], in their sequences.
+            wanted: [N].
+        """
+        cosines, sines = self._rotary(x[None], position_ids=positions[None])
+        half = cosines.shape[-1] // 2  # the second half repeats the first
+        rotation = cosines[0, :, None, :half].contiguous(), sines[0, :, None, :half].contiguous()
+        for layer in self._layers:
+            x = layer(x, *rotation, attend, wanted if layer is self._layers[-1] else None)
+        return self._norm(x)
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [N, vocabulary], in the weights' type."""
+        return linear(hidden, self._head.weight, self._head.bias)
+
+
+class _Norm:
+    """Root mean square normalization with a frozen weight."""
+
+    def __init__(self, module: Any) -> None:
+        self._weight: torch.Tensor = module.weight.detach()
+        self._epsilon: float = module.variance_epsilon
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """x / rms(x) · w, of x [T, H]."""
+        return rms_norm(x, self._weight.shape, self._weight, self._epsilon)
+
+
+class _Layer:
+    """One decoder layer: x + attention(norm(x)), then that + mlp(norm(that))."""
+
+    def __init__(self, number: int, module: Any) -> None:
+        attention, mlp = module.self_attn, module.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._number = number
+        self._width: int = attention.head_dim
+        self._heads = attention.q_proj.out_features // self._width
+        self._shared = attention.k_proj.out_features // self._width
+        self._scaling: float = attention.scaling
+        self._before_attention, self._before_mlp = _Norm(module.input_layernorm), _Norm(module.post_attention_layernorm)
+        with torch.no_grad():
+            self._joined = torch.cat([projection.weight for projection in projections])
+            biases = [projection.bias for projection in projections]
+            self._joined_bias = None if biases[0] is None else torch.cat(biases)
+        self._output, self._gate, self._up, self._down = attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
+
+    def __call__(
+        self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
+    ) -> torch.Tensor:
+        joined = linear(self._before_attention(x), self._joined, self._joined_bias)
+        query, key, value = Turned.apply(  # type: ignore[no-untyped-call]
+            joined.view(len(x), -1, self._width), cosines, sines, self._heads, self._shared
+        )
+        attended = attend(self._number, query, key, value, self._scaling).flatten(1)
+        if wanted is not None:
+            attended, x = attended.index_select(0, wanted), x.index_select(0, wanted)
+        x = _added(x, attended, self._output)
+        normed = self._before_mlp(x)
+        gated = Gated.apply(self._gate(normed), self._up(normed))  # type: ignore[no-untyped-call]
+        return _added(x, gated, self._down)
+
+
+def _added(x: torch.Tensor, inputs: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    """x + layer(inputs), the sum within the product."""
+    if layer.bias is not None:
+        x = x + layer.bias
+    return torch.addmm(x, inputs, layer.weight.t())
