@@ -16,11 +16,12 @@ def measure_memory(device: torch.device) -> Memory:
     """Bytes in use now: torch's allocator on a GPU, the engine's resident memory on a CPU."""
     process = _resident_bytes()
     if device.type == "cuda":
+        figures = torch.cuda.memory_stats(device)  # once: torch's functions for single figures collect all of them, too
         return Memory(
             device="cuda",
-            allocated=torch.cuda.memory_allocated(device),
-            reserved=torch.cuda.memory_reserved(device),
-            peak=torch.cuda.max_memory_allocated(device),
+            allocated=figures.get("allocated_bytes.all.current", 0),
+            reserved=figures.get("reserved_bytes.all.current", 0),
+            peak=figures.get("allocated_bytes.all.peak", 0),
             total=torch.cuda.get_device_properties(device).total_memory,
             process=process,
         )

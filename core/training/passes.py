@@ -112,6 +112,7 @@ class MicroBatchPasses:
                 needed = self._row_bytes(prompts, rows) if self._shape else None
                 raise does_not_fit(longest_row(prompts, rows), needed, self._precision.device)
             self._most = at_once // 2
+            self._forget()
             return at_once, self._most
 
         return halving(attempt, halve)
@@ -132,6 +133,9 @@ class MicroBatchPasses:
         with self.section("backward"):
             losses.sum().backward()
         return losses.detach()
+
+    def _forget(self) -> None:
+        """Give back memory that is kept from one pass to the next."""
 
     def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[Sequence[Row]]:
         ordered = by_length(rows)

@@ -105,6 +105,24 @@ def test_what_cannot_be_recorded_is_computed(loaded: LoadedModel, monkeypatch: p
     assert len(recorded) == 1, "it is not tried again"
 
 
+def test_without_memory_recordings_are_given_up(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = recording(monkeypatch)
+    passes, rows = PackedPasses(loaded, 16), rows_for(loaded, slice(0, 4))
+    assert all(same(loaded, passes, rows, seed=seed) for seed in range(3)) and len(passes._recordings) == 1
+    full = [True]
+
+    def short_of_memory(*arguments: Any) -> Any:
+        if full:
+            full.clear()
+            raise torch.OutOfMemoryError("no room")
+        return packed(*arguments)
+
+    packed = passes._recorded
+    monkeypatch.setattr(passes, "_recorded", short_of_memory)
+    assert same(loaded, passes, rows) and not full
+    assert len(recorded) == 1 and set(passes._recordings.values()) == {None} and len(passes._recordings) == 2
+
+
 def test_nothing_is_recorded_while_sections_are_timed(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = recording(monkeypatch)
     passes, rows = PackedPasses(loaded, 16), rows_for(loaded, slice(0, 4))

@@ -43,9 +43,12 @@ class PackedPasses(MicroBatchPasses):
     def __init__(self, loaded: LoadedModel, batch_size: int, label_smoothing: float = 0.0) -> None:
         super().__init__(loaded, batch_size, label_smoothing)
         self._llama = LlamaModel(loaded.model)
-        self._record: Recorder[Result] | None = recorder(loaded.precision.device)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._record: Recorder[Result] | None = recorder(self._precision.device)
         self._recordings: dict[tuple[int, Shape], _Recording | None] = {}
-        """By the number of prompts and the shape; None where it was seen once, or cannot be recorded."""
+        """By the number of prompts and the shape; None where it was seen once."""
 
     def _collated(self, rows: Sequence[Row], virtual_tokens: int) -> Pack:
         return pack(rows, virtual_tokens, filled=self._record is not None)
