@@ -158,7 +158,9 @@ class InferenceSettings(Section):
         1, "completions of each problem; pass@k needs k of them, and several need a temperature above 0", "samples",
         ge=1, le=1000,
     )
-    batch_size: int = setting(32, "completions made at once", "completions", ge=1, le=4096)
+    batch_size: int = setting(
+        32, "completions made at once; a GPU with memory to spare makes more", "completions", ge=1, le=4096
+    )
     stop_sequences: list[Annotated[str, Field(min_length=1)]] = setting(
         ["\nclass", "\ndef", "\n#", "\nif", "\nprint"],
         "a completion ends before the first of these (Chen et al. 2021, section 3.1)",

@@ -37,7 +37,8 @@ def complete(
 
     Yields None after each forward pass, so that the caller can look after other things; closing the iterator stops.
     What a request gets does not depend on the other requests, their order, or the slots: where memory runs out, those
-    that are not complete begin again in half as many slots, with a Notice.
+    that are not complete begin again in half as many slots, with a Notice. In 16 bits numbers are rounded otherwise
+    where more rows go together, and of two tokens that are about equally likely the other one may be taken.
 
     Args:
         prefix: [P, H] embeddings in front of every request; its keys and values are computed once, as are those of a
@@ -71,7 +72,8 @@ def complete(
         yield Notice(
             setting="inference.batch_size",
             what=f"out of memory with {slots} completions at a time: {slots // 2} from now on",
-            remedy="what is completed stays the same; a lower inference.batch_size says so from the start",
+            remedy="what is completed stays the same; a lower inference.batch_size says so from the start, but for a "
+                   "GPU, where free memory decides how many more there are",
         )
 
 

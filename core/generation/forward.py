@@ -22,7 +22,7 @@ from core.generation.recorded import RecordedSteps
 from core.generation.tiles import in_tiles, tile_of
 from core.model.graphs import recorder
 from core.model.heap import keep_freed_memory
-from core.model.llama import LlamaModel, has_known_parts
+from core.model.llama import LlamaModel, can_be_written_out
 from core.model.soft_prompt import head_at
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Forward:
         self._modules = list(model.modules())
         self._linears = PackedLinears(self._modules if slots > 1 else [])  # a row alone gains nothing
         self._recorder = recorder(self.device)
-        written_out = self._recorder is not None and self.dtype.itemsize == 2 and has_known_parts(model)
-        self._llama = LlamaModel(model) if written_out else None
+        faster = self._recorder is not None and self.dtype.itemsize == 2 and can_be_written_out(model)
+        self._llama = LlamaModel(model) if faster else None
         self._recorded: RecordedSteps | None = None
 
     @torch.inference_mode()
@@ -89,9 +89,9 @@ class Forward:
         if self._recorder is not None:
             if self._recorded is None:
                 slots, unused = self.cache.slots, self.prefix_length
-                faster = self._written_out if self._llama else None
-                self._recorded = RecordedSteps(self._step, slots, unused, self.device, self._recorder, faster)
-            return self._recorded(tokens, positions, self.cache.capacity)
+                self._recorded = RecordedSteps(slots, unused, self.device, self._recorder)
+            faster = self._written_out if self._llama else None
+            return self._recorded(self._step, tokens, positions, self.cache.capacity, faster)
         ids, places = torch.tensor([tokens, positions], device=self.device)
         return self._step(ids, places, end, positions)
 

@@ -28,17 +28,11 @@ Step = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 class RecordedSteps:
     """Steps over the first rows of a cache; rows that are added to fill a shape up lie behind the active ones."""
 
-    def __init__(
-        self, step: Step, slots: int, unused: int, device: torch.device, record: Recorder[torch.Tensor],
-        faster: Step | None = None,
-    ) -> None:
-        """Take the step to record.
+    def __init__(self, slots: int, unused: int, device: torch.device, record: Recorder[torch.Tensor]) -> None:
+        """Take what records; `unused` is a position at which nothing of a free slot's row is worth keeping.
 
-        Args:
-            unused: a position at which nothing of a free slot's row is worth keeping.
-            faster: another way to compute it, which is recorded in its place where it gives the same.
+        The steps come with each call: kept, they would keep the cache that they use.
         """
-        self._step, self._faster = step, faster or step
         self._unused = unused
         self._record = record
         self._inputs = torch.zeros(2, slots, dtype=torch.long, device=device)
@@ -46,8 +40,15 @@ class RecordedSteps:
         self._refused: set[tuple[int, int]] = set()
         self._capacity = 0
 
-    def __call__(self, tokens: Sequence[int], positions: Sequence[int], capacity: int) -> torch.Tensor:
-        """Logits [n, vocabulary], good until the next call; a change of `capacity` means that the cache is another."""
+    def __call__(
+        self, step: Step, tokens: Sequence[int], positions: Sequence[int], capacity: int, faster: Step | None = None
+    ) -> torch.Tensor:
+        """Logits [n, vocabulary], good until the next call.
+
+        Args:
+            capacity: of the cache; where it changes the cache is another.
+            faster: another way to compute the step, which is recorded in its place where it gives the same.
+        """
         if capacity != self._capacity:
             self._replays.clear()
             self._capacity = capacity
@@ -56,29 +57,35 @@ class RecordedSteps:
         end = min(-(-(max(positions) + 1) // POSITIONS) * POSITIONS, capacity)
         more = rows - len(tokens)
         self._inputs[:, :rows] = torch.tensor([[*tokens, *[0] * more], [*positions, *[self._unused] * more]])
-        return self._replay(rows, end)()[: len(tokens)]
-
-    def _replay(self, rows: int, end: int) -> Replay[torch.Tensor]:
-        """The recording of a shape, made if there is none, or the step itself where there cannot be one."""
-        shape = (rows, end)
         inputs = self._inputs[0, :rows], self._inputs[1, :rows], end
-        step = functools.partial(self._step, *inputs)
+        return self._replay((rows, end), step, faster or step, inputs)()[: len(tokens)]
+
+    def _replay(
+        self, shape: tuple[int, int], step: Step, faster: Step, inputs: tuple[torch.Tensor, torch.Tensor, int]
+    ) -> Replay[torch.Tensor]:
+        """The recording of a shape, made if there is none, or the step itself where there cannot be one."""
+        own = functools.partial(step, *inputs)
         if shape not in self._replays and shape not in self._refused:
-            try:
-                recorded = functools.partial(self._faster, *inputs)
-                if not self._replays:
-                    recorded()  # libraries set themselves up the first time
-                with _waiting_refused(self._inputs.device):  # a failed recording would leave torch's allocator in one
-                    expected = recorded() if self._replays else step()
-                replay = self._record(recorded)
-                good = agree(replay(), expected)
-            except RuntimeError:  # a step that waits for the GPU, or takes more memory than there is
-                good = False
-            if good:
-                self._replays[shape] = replay
-            else:
+            replay = self._recording(functools.partial(faster, *inputs), own)
+            if replay is None and faster is not step:
+                replay = self._recording(own, own)
+            if replay is None:
                 self._refused.add(shape)
-        return self._replays.get(shape, step)
+            else:
+                self._replays[shape] = replay
+        return self._replays.get(shape, own)
+
+    def _recording(self, way: Replay[torch.Tensor], own: Replay[torch.Tensor]) -> Replay[torch.Tensor] | None:
+        """A recording of one way to compute a step, if it can be recorded and gives the same."""
+        try:
+            if not self._replays:
+                way()  # libraries set themselves up the first time
+            with _waiting_refused(self._inputs.device):  # a failed recording would leave torch's allocator in one
+                expected = way() if self._replays else own()
+            replay = self._record(way)
+            return replay if agree(replay(), expected) else None
+        except RuntimeError:  # a step that waits for the GPU, or takes more memory than there is
+            return None
 
 
 def agree(found: torch.Tensor, expected: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import linear, rms_norm
 
 from core.model.kernels import Gated, Turned
+from core.model.memory import free_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +27,10 @@ PARTS = {
     "mlp": {"gate_proj", "up_proj", "down_proj", "act_fn"},
 }
 """Submodules of a decoder of the Llama kind, no more and no fewer."""
+KINDS = ("llama", "qwen2", "mistral")
+"""Models that are computed so in 16 bits: no trial tells wrong sums from rounding there."""
+COPY_SHARE = 4
+"""The projections of attention are copied where that takes no more than one in so many of the free bytes."""
 ACTIVATIONS = ("SiLUActivation", "SiLU")
 ROTATIONS = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary embedding that depend on the position alone, not on how long the sequence is."""
@@ -51,7 +56,12 @@ def has_known_parts(model: PreTrainedModel) -> bool:
         _parts(layer) == PARTS["layer"] and _parts(layer.self_attn) == PARTS["attention"]
         and _parts(layer.mlp) == PARTS["mlp"] and type(layer.mlp.act_fn).__name__ in ACTIVATIONS
         and all(type(part) is nn.Linear for part in _linears(layer))
+        and hasattr(layer.self_attn, "head_dim") and hasattr(layer.self_attn, "scaling")
         for layer in inner.layers
+    ) and all(
+        hasattr(norm, "variance_epsilon") and {name for name, _ in norm.named_parameters()} == {"weight"}
+        for norm in (inner.norm, *(norm for layer in inner.layers
+                                   for norm in (layer.input_layernorm, layer.post_attention_layernorm)))
     )
 
 
@@ -63,6 +73,15 @@ def _linears(layer: Any) -> list[nn.Module]:
     attention, mlp = layer.self_attn, layer.mlp
     return [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
             mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def can_be_written_out(model: PreTrainedModel) -> bool:
+    """Whether it is of a kind that is right in 16 bits, and memory has room for what `LlamaModel` copies."""
+    if model.config.model_type not in KINDS or not has_known_parts(model):
+        return False
+    attention = [module.self_attn for module in model.base_model.layers]  # type: ignore[union-attr]
+    copied = sum(part.weight.nbytes for each in attention for part in (each.q_proj, each.k_proj, each.v_proj))
+    return copied <= free_bytes(model.device) // COPY_SHARE
 
 
 class LlamaModel:
@@ -126,7 +145,7 @@ class _Layer:
         with torch.no_grad():
             self._joined = torch.cat([projection.weight for projection in projections])
             biases = [projection.bias for projection in projections]
-            self._joined_bias = None if biases[0] is None else torch.cat(biases)
+            self._joined_bias = torch.cat(biases) if all(bias is not None for bias in biases) else None
         self._output, self._gate, self._up, self._down = attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
     def __call__(

@@ -34,7 +34,8 @@ def measure_memory(device: torch.device) -> Memory:
 def free_bytes(device: torch.device) -> int:
     """Bytes that new tensors can take on the device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except FileNotFoundError:

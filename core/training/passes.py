@@ -106,19 +106,20 @@ class MicroBatchPasses:
                 yield done
             return losses
 
-        def halve() -> tuple[int, int]:
+        def halve() -> tuple[int, int] | None:
+            if self._give_back():
+                return None
             at_once = self._at_once(prompts, rows)
             if at_once == 1:
                 needed = self._row_bytes(prompts, rows) if self._shape else None
                 raise does_not_fit(longest_row(prompts, rows), needed, self._precision.device)
             self._most = at_once // 2
-            self._forget()
             return at_once, self._most
 
         return halving(attempt, halve)
 
     def _collated(self, rows: Sequence[Row], virtual_tokens: int) -> Any:
-        """Rows as `_losses` takes them, on the device."""
+        """Rows as `_losses` takes them."""
         return collate(rows, self._pad).to(self._precision.device)
 
     def _losses(self, prompts: torch.Tensor, batch: Any, label_smoothing: float) -> torch.Tensor:
@@ -134,8 +135,9 @@ class MicroBatchPasses:
             losses.sum().backward()
         return losses.detach()
 
-    def _forget(self) -> None:
-        """Give back memory that is kept from one pass to the next."""
+    def _give_back(self) -> bool:
+        """Give back memory that is kept from one pass to the next, and keep none from now on; whether there was any."""
+        return False
 
     def _batches(self, rows: Sequence[Row], at_once: int) -> Iterator[Sequence[Row]]:
         ordered = by_length(rows)
@@ -158,12 +160,13 @@ class MicroBatchPasses:
                 + supervised * score_bytes(self._shape, arithmetic))
 
 
-def halving(attempt: Callable[[], Pieces], halve: Callable[[], tuple[int, int]]) -> Pieces:
+def halving(attempt: Callable[[], Pieces], halve: Callable[[], tuple[int, int] | None]) -> Pieces:
     """Run a pass, and where memory runs out run it again with fewer rows at a time, telling so.
 
     Args:
         attempt: begins the pass anew.
-        halve: from now on fewer rows at a time; (how many it were, how many it will be). Raises OutOfMemory at one.
+        halve: from now on fewer rows at a time; (how many it were, how many it will be), or None where something else
+            was given up for it. Raises OutOfMemory at one.
     """
     while True:
         try:
@@ -173,16 +176,20 @@ def halving(attempt: Callable[[], Pieces], halve: Callable[[], tuple[int, int]])
                 raise
             lacking = error
         try:
-            before, after = halve()
+            halved = halve()
         except OutOfMemory as last:
             raise last from lacking
         del lacking  # its traceback holds what the pass had allocated
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if halved is None:
+            continue
+        before, after = halved
         yield Notice(
             setting="training.batch_size", what=f"out of memory with {before} rows at a time: {after} from now on",
             remedy="the effective batch and its gradient stay what they were; a lower training.batch_size with more "
-                   "training.gradient_accumulation_steps says the same from the start",
+                   "training.gradient_accumulation_steps says the same from the start, but for a GPU, where free "
+                   "memory decides how many more there are",
         )
 
 

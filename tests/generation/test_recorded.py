@@ -5,7 +5,10 @@ Recording is stood in for here, by what a recorder could do wrong among others. 
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,7 +88,7 @@ def test_shapes_are_few_and_their_inputs_stay_where_they_are() -> None:
         buffers.add((ids.data_ptr(), places.data_ptr()))
         return ids[:, None].float()
 
-    steps = RecordedSteps(step, 20, 7, CPU, lambda step: step)
+    steps = partial(RecordedSteps(20, 7, CPU, lambda step: step), step)
     assert steps([3, 4], [30, 255], 1000).flatten().tolist() == [3, 4]
     assert steps([5], [256], 1000).flatten().tolist() == [5]
     assert steps([1] * 9, [600] * 9, 700).flatten().tolist() == [1] * 9
@@ -104,7 +107,7 @@ def test_a_good_recording_is_made_once_and_replayed() -> None:
         asked.append(step)
         return lambda: (replays.append(1), step())[1]
 
-    steps = RecordedSteps(lambda ids, _places, _end: ids[:, None].float(), 8, 0, CPU, record)
+    steps = partial(RecordedSteps(8, 0, CPU, record), lambda ids, _places, _end: ids[:, None].float())
     for token in range(1, 5):
         assert steps([token], [token], 100).tolist() == [[token]]
     assert len(asked) == 1 and len(replays) == 1 + 4  # one to see that it is good
@@ -123,7 +126,7 @@ def test_a_bad_recording_is_refused_for_good(bad: Callable[[Replay], Replay]) ->
     def step(ids: torch.Tensor, _places: torch.Tensor, _end: int) -> torch.Tensor:
         return ids[:, None] * torch.tensor([1.0, 2.0, 3.0])
 
-    steps = RecordedSteps(step, 8, 0, CPU, record)
+    steps = partial(RecordedSteps(8, 0, CPU, record), step)
     for capacity in (300, 400):  # where the cache is another, that shape is tried no more
         assert steps([2], [5], capacity).tolist() == [[2, 4, 6]]
     assert len(asked) == 1
@@ -135,7 +138,7 @@ def test_other_errors_are_not_hidden() -> None:
     def mistaken(_step: Replay) -> Replay:
         raise TypeError("a mistake in the recorder")
 
-    steps = RecordedSteps(lambda ids, _places, _end: ids[:, None].float(), 8, 0, CPU, mistaken)
+    steps = partial(RecordedSteps(8, 0, CPU, mistaken), lambda ids, _places, _end: ids[:, None].float())
     with pytest.raises(TypeError):
         steps([1], [1], 100)
 
@@ -179,7 +182,27 @@ def test_a_faster_step_is_recorded_where_it_gives_the_logits_of_the_step(right: 
         asked.append("faster")
         return table[ids] if right else table[ids] + 1
 
-    steps = RecordedSteps(step, 8, 0, CPU, lambda step: step, faster)
+    steps = RecordedSteps(8, 0, CPU, lambda step: step)
     for token in (3, 4):
-        assert torch.equal(steps([token], [10], 1000), table[[token]])
+        assert torch.equal(steps(step, [token], [10], 1000, faster), table[[token]])
     assert asked[-1] == ("faster" if right else "step")
+    assert steps._replays and not steps._refused, "what is not faster is recorded all the same"
+
+
+def test_a_cache_is_gone_with_its_last_user(
+    tiny_model: Any, soft_rows: torch.Tensor, prompts: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when cycles are looked for: what began again without memory needs it."""
+    monkeypatch.setattr("core.generation.forward.recorder", lambda _device: lambda step: lambda: step().clone())
+    monkeypatch.setattr(RecordedSteps, "_recording", lambda _steps, _way, _own: None)
+    forward = Forward(tiny_model, 2, 100)
+    forward.encode_prefix(soft_rows)
+    forward.prefill(0, [prompts[0].token_ids])
+    forward.decode([5], [7 + len(prompts[0].token_ids)])
+    cache = weakref.ref(forward.cache)
+    gc.disable()
+    try:
+        del forward
+        assert cache() is None
+    finally:
+        gc.enable()

@@ -58,10 +58,10 @@ def test_a_step_that_waits_is_computed_as_ever(device: torch.device) -> None:
     def step(ids: torch.Tensor, places: torch.Tensor, end: int) -> torch.Tensor:
         return table[ids] * (2 if end == 256 and int(places.max()) else 1)
 
-    steps = recorded.RecordedSteps(step, 8, 0, device, recorder(device) or (lambda step: step))
+    steps = recorded.RecordedSteps(8, 0, device, recorder(device) or (lambda step: step))
     for token in (3, 4):
-        assert torch.equal(steps([token], [10], 1000), table[[token]] * 2)
-        assert torch.equal(steps([token], [300], 1000), table[[token]])
+        assert torch.equal(steps(step, [token], [10], 1000), table[[token]] * 2)
+        assert torch.equal(steps(step, [token], [300], 1000), table[[token]])
     assert len(steps._refused) == (device.type == "cuda") and (8, 512) in steps._replays
 
 

@@ -105,7 +105,7 @@ def test_what_cannot_be_recorded_is_computed(loaded: LoadedModel, monkeypatch: p
     assert len(recorded) == 1, "it is not tried again"
 
 
-def test_without_memory_recordings_are_given_up(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_memory_recordings_are_given_up_first(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = recording(monkeypatch)
     passes, rows = PackedPasses(loaded, 16), rows_for(loaded, slice(0, 4))
     assert all(same(loaded, passes, rows, seed=seed) for seed in range(3)) and len(passes._recordings) == 1
@@ -120,7 +120,24 @@ def test_without_memory_recordings_are_given_up(loaded: LoadedModel, monkeypatch
     packed = passes._recorded
     monkeypatch.setattr(passes, "_recorded", short_of_memory)
     assert same(loaded, passes, rows) and not full
-    assert len(recorded) == 1 and set(passes._recordings.values()) == {None} and len(passes._recordings) == 2
+    assert len(recorded) == 1 and not passes._recordings, "it fits without them, and nothing more is recorded"
+
+
+def test_a_prompt_that_is_no_number_leaves_the_others_alone(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a pack is filled up, with tokens behind the first row's prompt."""
+    recording(monkeypatch)
+    rows = rows_for(loaded, slice(0, 3), slice(3, 6))
+    rows = rows[3:] + rows[:3]
+    ours, alone = prompts(2), prompts(1)
+    ours[1].data.fill_(torch.nan)
+    passes = PackedPasses(loaded, 16)
+    monkeypatch.setattr("core.training.passes.by_length", list)
+    losses = result_of(passes.gradient(ours, rows))
+    expected = result_of(passes.gradient(alone, [row for row in rows if row.prompt == 0]))
+    assert losses[1].isnan() and abs(losses[0] - expected[0]) < 1e-5
+    assert (ours[0].grad - alone[0].grad).abs().max() < 1e-6  # type: ignore[operator]
 
 
 def test_nothing_is_recorded_while_sections_are_timed(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +162,9 @@ def test_a_pack_is_filled_up_with_a_sequence_and_targets_without_weight(
     assert torch.equal(filled.ids[: exact.shape.tokens], exact.ids)
     assert torch.equal(filled.virtual, exact.virtual) and torch.equal(filled.starts[:-1], exact.starts)
     count = exact.shape.supervised
-    assert torch.equal(filled.places[:count], exact.places) and not filled.weights[count:].any()
+    for ours, theirs in ((filled.places, exact.places), (filled.targets, exact.targets), (filled.owners, exact.owners)):
+        assert torch.equal(ours[:count], theirs) and (ours[count:] == theirs[0]).all()
+    assert torch.equal(filled.weights[:count], exact.weights) and not filled.weights[count:].any()
     lengths = filled.starts.diff()
     assert lengths.sum() == filled.shape.tokens and lengths.max() <= filled.shape.longest
     for first, length, row in zip(exact.starts, lengths, rows, strict=False):

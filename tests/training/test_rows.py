@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    OlmoConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 from transformers.models.gpt2 import GPT2Config
 
 from core.data.batches import Example, rows_of
 from core.model import onednn
-from core.model.llama import has_known_parts
+from core.model.llama import can_be_written_out, has_known_parts
 from core.model.loading import LoadedModel, Precision
 from core.training.fit import row_passes
 from core.training.passes import result_of
@@ -177,3 +185,16 @@ def test_who_leaves_a_pass_does_not_wait_for_the_rows_under_way(
     assert len(taken) <= len(layers) + 2, "each of the two rows under way ended at its next layer"
     monkeypatch.setattr(type(layers[0]), "forward", forward)
     assert torch.isfinite(result_of(passes.gradient(prompts, rows_of([Example("x", (), (1, 2), (3,))])))).all()
+
+
+def test_a_model_whose_norms_have_no_weight_is_not_known(loaded: LoadedModel) -> None:
+    other = with_model(loaded, OlmoConfig(**SIZES))
+    assert not has_known_parts(other.model) and row_passes(other, 4) is None
+
+
+def test_in_sixteen_bits_the_kind_of_a_model_decides(loaded: LoadedModel) -> None:
+    """A trial in them cannot tell layers without rotary embedding, as SmolLM3 has, from rounding."""
+    assert can_be_written_out(loaded.model)
+    alike = with_model(loaded, LlamaConfig(**SIZES)).model
+    alike.config.model_type = "smollm3"
+    assert has_known_parts(alike) and not can_be_written_out(alike)

@@ -37,7 +37,8 @@ class Pack:
     """S rows of T tokens together, of which N are followed by a supervised one.
 
     The last token of a sequence predicts nothing and is left out. What fills a pack up is one more sequence of any
-    tokens, and supervised ones that weigh nothing.
+    tokens, and the first supervised one again, which weighs nothing: where that is no number, its prompt's loss is none
+    anyway, and no other prompt's.
     """
 
     def __init__(self, shape: Shape, numbers: torch.Tensor, weights: torch.Tensor) -> None:
@@ -90,9 +91,10 @@ def pack(rows: Sequence[Row], virtual_tokens: int, filled: bool = False) -> Pack
         ((firsts + before)[:, None] + torch.arange(virtual_tokens)).flatten(),
         torch.tensor([row.prompt for row in rows]),
         starts,
-        (lasts - counts - before_each).repeat_interleave(counts) + torch.arange(supervised), fill,
-        *(target for _, _, target in encoded), fill,
-        torch.tensor([row.prompt for row in rows]).repeat_interleave(counts), fill,
+        (lasts - counts - before_each).repeat_interleave(counts) + torch.arange(supervised),
+        fill + (lasts[0] - counts[0]),
+        *(target for _, _, target in encoded), fill + encoded[0][2][0],
+        torch.tensor([row.prompt for row in rows]).repeat_interleave(counts), fill + rows[0].prompt,
     ]
     weights = torch.tensor([row.weight for row in rows]).repeat_interleave(counts)
     shape = Shape(

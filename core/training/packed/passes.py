@@ -20,6 +20,8 @@ from core.training.profile import untimed
 
 MOST = 32
 """Shapes that are recorded: HumanEval's in effective batches of 16 come to about ten."""
+Key = tuple[int, Shape]
+"""How many prompts a pass has, and its pack's shape."""
 Result = tuple[torch.Tensor, torch.Tensor]
 """Weighted losses [K] and gradient [K, V, H]."""
 
@@ -43,12 +45,15 @@ class PackedPasses(MicroBatchPasses):
     def __init__(self, loaded: LoadedModel, batch_size: int, label_smoothing: float = 0.0) -> None:
         super().__init__(loaded, batch_size, label_smoothing)
         self._llama = LlamaModel(loaded.model)
-        self._forget()
+        self._record: Recorder[Result] | None = recorder(loaded.precision.device)
+        self._seen: set[Key] = set()
+        self._recordings: dict[Key, _Recording] = {}
 
-    def _forget(self) -> None:
-        self._record: Recorder[Result] | None = recorder(self._precision.device)
-        self._recordings: dict[tuple[int, Shape], _Recording | None] = {}
-        """By the number of prompts and the shape; None where it was seen once."""
+    def _give_back(self) -> bool:
+        self._record = None
+        kept = bool(self._recordings)
+        self._recordings.clear()
+        return kept
 
     def _collated(self, rows: Sequence[Row], virtual_tokens: int) -> Pack:
         return pack(rows, virtual_tokens, filled=self._record is not None)
@@ -85,12 +90,11 @@ class PackedPasses(MicroBatchPasses):
         key = len(prompts), batch.shape
         if self._record is None or self.section is not untimed:
             return self._result(prompts, batch.to(self._precision.device))
-        if key not in self._recordings:
-            if len(self._recordings) < MOST:
-                self._recordings[key] = None
-            return self._result(prompts, batch.to(self._precision.device))
-        recording = self._recordings[key]
+        recording = self._recordings.get(key)
         if recording is None:
+            if key not in self._seen or len(self._recordings) == MOST:
+                self._seen.add(key)
+                return self._result(prompts, batch.to(self._precision.device))
             recording = self._recordings[key] = self._recording(prompts, batch)
         recording.prompts.copy_(prompts)
         recording.batch.copy(batch)
