@@ -170,6 +170,12 @@ def rows_of(heat: Found, best: str, rounds: Sequence[Found], kinds: dict[str, Ki
     return rows
 
 
+def tell(when: str, found: Found) -> None:
+    """Show how far the bench has come: a round takes minutes."""
+    seconds = ", ".join(f"{name} {one.seconds:.0f} s" for name, one in found.items())
+    print(f"{when}: {seconds}", file=sys.stderr, flush=True)
+
+
 def line(name: str, one: Contestant, expected: dict[str, Tokens], when: str) -> Row:
     """How fast one was."""
     tokens = sum(map(len, one.found.values()))
@@ -212,11 +218,13 @@ def main() -> int:
     stop = StopStringCriteria(loaded.tokenizer, list(work.settings.stop_sequences))
     part = replace(work, requests=stratified(requests, min(TRIED, len(requests))))
     heat = compete({f"batch {batch}": Contestant(theirs(part, batch, stop)) for batch in BATCHES})
+    tell(f"tried on {len(part.requests)} problems", heat)
     best = min(BATCHES, key=lambda batch: heat[f"batch {batch}"].seconds)
-    rounds = [
-        compete({OURS: Contestant(ours(work, products, kinds)), f"batch {best}": Contestant(theirs(work, best, stop))})
-        for _ in range(options.rounds)
-    ]
+    rounds = []
+    for number in range(options.rounds):
+        sides = {OURS: ours(work, products, kinds), f"batch {best}": theirs(work, best, stop)}
+        rounds.append(compete({name: Contestant(side) for name, side in sides.items()}))
+        tell(f"round {number + 1} of {options.rounds}", rounds[-1])
     print(f"{surroundings(loaded.precision.device, 'transformers')}; {'a tiny model, ' * options.quick}"
           f"{len(requests)} problems, ≤ {options.tokens} tokens, {what}")
     met = print_table(rows_of(heat, f"batch {best}", rounds, kinds, judged=not options.quick))
