@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 PREFILL_TOKENS = 1024
 """Prompts are encoded in groups of at most this many tokens, padding included: enough to keep the processor busy."""
-GPU_PREFILL_TOKENS = 128
-"""The same on a GPU, for each slot: what many slots hold, a large group needs no more of."""
+GPU_PREFILL_TOKENS, GPU_PREFILL_MOST = 128, 32_768
+"""The same on a GPU: so many for each slot, since memory for many slots is memory for a large group, and no more."""
 REFILL_SHARE = 8
 """Slots are refilled when one in this many is free: a prompt alone costs about a sixth more than in a group of four."""
 FIRST_ROOM = 256
@@ -74,7 +74,8 @@ class Slots:
         room = self.prefix_length + len(self.waiting[0].token_ids) + FIRST_ROOM
         self.forward = Forward(model, min(settings.slots, len(requests)), min(room, longest))
         on_gpu = self.forward.device.type == "cuda"
-        self.prefill_tokens = GPU_PREFILL_TOKENS * settings.slots if on_gpu else PREFILL_TOKENS
+        many = min(GPU_PREFILL_TOKENS * settings.slots, GPU_PREFILL_MOST)
+        self.prefill_tokens = many if on_gpu else PREFILL_TOKENS
         self.detokenizer = Detokenizer(tokenizer, settings.stop_sequences)
         self.end_tokens = end_tokens(model, tokenizer, settings.end_tokens)
         self.rows: list[Row] = []
