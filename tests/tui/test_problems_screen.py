@@ -14,6 +14,7 @@ from core.contract.event_log import EventLog
 from core.contract.runs import RunFolder
 from tests.tui.conftest import OpenApp, told, until
 from tests.tui.fake_run import make_run, training
+from tests.tui.fake_workbench import allow
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
 from tui.problems.detail import View
@@ -254,11 +255,12 @@ async def test_a_completion_is_run_again(open_app: OpenApp, runs: Path) -> None:
     folder = make_run(runs, count=6)
     a, b = evaluate(folder, "epoch_0001", 0), evaluate(folder, "epoch_0002", 0)
     before = (folder.evaluation("epoch_0002") / "results.jsonl").read_bytes()
-    app = open_app(workbench=("--pace", "0.05"))
+    app = open_app(workbench=("--allow", "1"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 6)
         await pilot.press("enter", "end", "r")
         await until(pilot, lambda: "run again: running the program in the sandbox" in words(app))  # at the page's top
+        allow(2)
         await until(pilot, lambda: "run again: failed, not as stored" in words(app))
         assert "the stored results stay as they are" in words(app) and "✓ passed" in words(app)
         await pilot.press("right_square_bracket")

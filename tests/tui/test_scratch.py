@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from core.contract.runs import RunFolder
 from tests.tui.conftest import OpenApp, until
 from tests.tui.fake_run import make_run, training
+from tests.tui.fake_workbench import allow
 from tests.tui.test_problems_screen import focused, opened, task
 from tests.tui.test_train_screen import words
 from tui.app import SofttuneApp
@@ -54,7 +55,7 @@ async def test_edit_run_and_come_back(open_app: OpenApp, runs: Path) -> None:
     folder = run_with(runs, "    return 1\n")
     results = folder.evaluation("best") / "results.jsonl"
     before, file = results.read_bytes(), folder.root / "scratch" / "best" / "HumanEval_0.py"
-    app = open_app(workbench=("--pace", "0.05"))
+    app = open_app(workbench=("--allow", "1"))
     async with app.run_test(size=(120, 40)) as pilot:
         editor = await editing(app, pilot)
         assert focused(app) == "scratch-code" and editor.line_number_start == 12
@@ -67,6 +68,7 @@ async def test_edit_run_and_come_back(open_app: OpenApp, runs: Path) -> None:
         assert editor.completion == "    return 1  # wrong q1\n" and "edited" in words(app) and not file.exists()
         await pilot.press("f5")
         await until(pilot, lambda: "running the program in the sandbox" in words(app))
+        allow(2)
         await until(pilot, lambda: "✗ scratch copy: failed" in words(app))
         assert "line 12: assert candidate([1.0]) == 2" in words(app) and "scratch copy: traceback" in words(app)
         assert "again" in words(app)  # what it printed

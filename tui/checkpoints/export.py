@@ -23,7 +23,7 @@ from tui.checkpoints.catalogue import CheckpointRow
 from tui.checkpoints.exported import EXPORTS, size_words, verified_words
 from tui.checkpoints.questions import called
 from tui.visible import visible, visible_line
-from tui.widgets.field import Field
+from tui.widgets.field import Field, KeysInOrder
 from tui.workbench import Workbench
 
 
@@ -51,6 +51,14 @@ def default_folder(row: CheckpointRow, choice: str) -> str:
     return next((name for name in names if not os.path.lexists(name)), stem)
 
 
+class Formats(KeysInOrder, OptionList):
+    """The formats. Enter goes on to the folder at once, so that a key typed right behind it is the folder's."""
+
+    def action_select(self) -> None:
+        """On to the folder."""
+        self.screen.focus_next()
+
+
 class ExportDialog(AskingDialog):
     """Asks for format and folder, then exports. Gives the folder to serve where the user wants to go on with that.
 
@@ -74,7 +82,7 @@ class ExportDialog(AskingDialog):
         """Format, folder, what comes of it, keys."""
         with Vertical(classes="dialog checkpoints-export"):
             yield Static(Content.assemble(("Export ", "bold"), (called(self._row), "bold $text-accent")))
-            yield OptionList(*(Option(self._line(name), id=name) for name in CHOICES))
+            yield Formats(*(Option(self._line(name), id=name) for name in CHOICES))
             yield Static(Content.styled("into a new or empty folder", "$text-muted"), classes="keys")
             yield Field(default_folder(self._row, self._choice), id="checkpoints-folder", suggester=FolderSuggester())
             yield from self.compose_outcome()
@@ -98,13 +106,10 @@ class ExportDialog(AskingDialog):
         if folder.value == default_folder(self._row, before):
             folder.value = default_folder(self._row, self._choice)
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """On to the folder."""
-        self.query_one(Input).focus()
-
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Export."""
-        folder, choice = event.value.strip(), CHOICES[self._choice]
+        # Not the event's value: a format chosen just before has changed the folder since.
+        folder, choice = event.input.value.strip(), CHOICES[self._choice]
 
         def request(number: int) -> ExportCheckpoint:
             return ExportCheckpoint(id=number, checkpoint=str(self._row.path), format=choice.form, folder=folder,
