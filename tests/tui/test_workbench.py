@@ -6,13 +6,21 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from core.contract import workbench as wb
 from core.contract.config import Config
 from tests.tui.fake_workbench import __file__ as fake_workbench
+from tests.tui.fake_workbench import allow
 from tui.workbench import Workbench, ending
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake workbench's working directory, where it looks for what it may say."""
+    monkeypatch.chdir(tmp_path)
 
 
 @contextlib.asynccontextmanager
@@ -29,13 +37,15 @@ def completion(checkpoint: str = "") -> object:
 
 
 async def test_replies_come_in_order_and_requests_take_turns() -> None:
-    async with fake() as workbench:
+    async with fake("--allow", "1") as workbench:
         order: list[str] = []
 
         async def ask(name: str, checkpoint: str) -> list[wb.AnyReply]:
             replies = []
             async for reply in workbench.ask(completion(checkpoint)):
                 order.append(name)
+                if len(order) == 2:
+                    allow(99)
                 replies.append(reply)
             return replies
 
@@ -45,15 +55,16 @@ async def test_replies_come_in_order_and_requests_take_turns() -> None:
     pieces = [reply.text for reply in soft if isinstance(reply, wb.TextAdded)]
     (whole,) = [reply for reply in soft if isinstance(reply, wb.PromptCompleted)]
     assert "".join(pieces) == whole.text != ""
-    assert order.index("soft") < len(order) - 1 - order[::-1].index("base")  # interleaved
+    assert set(order[:2]) == {"base", "soft"}  # neither waits for the other to end
 
 
 async def test_leaving_the_replies_cancels() -> None:
-    async with fake("--pace", "0.02") as workbench:
+    async with fake("--allow", "1") as workbench:
         replies = workbench.ask(completion())
         assert isinstance(await anext(replies), wb.Working)
         await replies.aclose()
         assert not workbench.busy
+        allow(99)
         again = [reply async for reply in workbench.ask(completion())]
         assert isinstance(again[-1], wb.Ended)
 
@@ -68,7 +79,7 @@ async def test_a_death_is_told_with_its_last_words_and_the_next_request_starts_a
 
 
 async def test_a_kill_is_told_by_its_signal() -> None:
-    async with fake("--pace", "0.05") as workbench:
+    async with fake("--allow", "1") as workbench:
         replies = workbench.ask(completion())
         await anext(replies)
         assert workbench._process is not None
@@ -76,6 +87,7 @@ async def test_a_kill_is_told_by_its_signal() -> None:
         *_, last = [reply async for reply in replies]
         assert isinstance(last, wb.Refused) and last.what == "the workbench was ended by SIGKILL"
         assert "try again" in last.remedy
+        allow(99)
         assert isinstance([reply async for reply in workbench.ask(completion())][-1], wb.Ended)
     assert ending(-64) in ("was ended by SIGRTMAX", "was ended by signal 64") and "exit status 0" in ending(0)
 
