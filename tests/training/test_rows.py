@@ -29,6 +29,7 @@ from core.model.loading import LoadedModel, Precision
 from core.training.fit import row_passes
 from core.training.passes import result_of
 from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
+from core.training.rows.products import HEAD, ByBlas, ByOneDnn
 from core.training.setup import choose_passes
 from tests.training.conftest import MakeTrainer
 
@@ -54,9 +55,29 @@ FITTING = {
 }
 
 
+@pytest.mark.parametrize("processor", ["AVX2", "AVX512"])
 @pytest.mark.parametrize("name", FITTING)
-def test_models_of_the_llama_kind_are_computed_row_by_row(name: str, loaded: LoadedModel) -> None:
+def test_models_of_the_llama_kind_are_computed_row_by_row(
+    name: str, processor: str, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
     assert isinstance(choose_passes(with_model(loaded, FITTING[name]), 4), RowPasses)
+
+
+@pytest.mark.parametrize("make", [ByOneDnn, ByBlas])
+@pytest.mark.parametrize("laid_out", [True, False])
+@pytest.mark.parametrize("sizes", [(HEAD * 8,), (24,), (24, 8, 8), (HEAD * 8, 8)])
+def test_products_and_their_gradient(make: type[ByOneDnn | ByBlas], laid_out: bool, sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, size, bias=number % 2 == 0).requires_grad_(False) for number, size in enumerate(sizes)]
+    x, of_results = torch.randn(5, 8, requires_grad=True), torch.randn(5, sum(sizes))
+    results = [layer(x) for layer in layers]
+    torch.cat(results, dim=1).backward(of_results)
+    with torch.inference_mode():
+        products = make(*layers, laid_out=laid_out)
+        for found, expected in zip(products(x.detach()), results, strict=True):
+            torch.testing.assert_close(found, expected.detach())
+        torch.testing.assert_close(products.gradient(of_results), x.grad)
 
 
 OTHERS = {

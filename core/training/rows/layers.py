@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import silu
 
 from core.training.rows.attention import attend, attend_gradient
-from core.training.rows.products import FrozenLinear
+from core.training.rows.products import frozen_linear
 
 
 class Norm:
@@ -82,11 +82,11 @@ class Layer:
         self.shared = attention.k_proj.out_features // self.width
         self.scaling: float = attention.scaling
         self.before_attention = Norm(module.input_layernorm)
-        self.query_key_value = FrozenLinear(attention.q_proj, attention.k_proj, attention.v_proj, laid_out=laid_out)
-        self.output = FrozenLinear(attention.o_proj, laid_out=laid_out)
+        self.query_key_value = frozen_linear(attention.q_proj, attention.k_proj, attention.v_proj, laid_out=laid_out)
+        self.output = frozen_linear(attention.o_proj, laid_out=laid_out)
         self.before_mlp = Norm(module.post_attention_layernorm)
-        self.gate_up = FrozenLinear(mlp.gate_proj, mlp.up_proj, laid_out=laid_out)
-        self.down = FrozenLinear(mlp.down_proj, laid_out=laid_out)
+        self.gate_up = frozen_linear(mlp.gate_proj, mlp.up_proj, laid_out=laid_out)
+        self.down = frozen_linear(mlp.down_proj, laid_out=laid_out)
 
     def forward(
         self, x: torch.Tensor, rotation: Rotation, keys: torch.Tensor, values: torch.Tensor, last: int

@@ -13,7 +13,7 @@ from core.data.batches import Example, Row
 from core.model.memory import free_bytes
 from core.training.profile import Section
 from core.training.rows.layers import Layer, Norm, Rotation, Trace
-from core.training.rows.products import FrozenLinear
+from core.training.rows.products import frozen_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,7 +56,7 @@ class RowModel:
         with torch.inference_mode():
             self._layers = [Layer(layer, laid_out=laid_out) for layer in inner.layers]
             self._norm = Norm(inner.norm)
-            self._head = FrozenLinear(head, laid_out=laid_out)
+            self._head = frozen_linear(head, laid_out=laid_out)
 
     @contextlib.contextmanager
     def abandoned(self) -> Iterator[None]:
