@@ -104,7 +104,9 @@ def heldout_losses(seat: Seat) -> dict[int, float]:
 
 
 def pooled_loss(folds: Sequence[Fold]) -> float:
-    """Mean over the supervised tokens of all held-out problems."""
+    """Mean over the supervised tokens of all held-out problems; of one fold exactly its own."""
+    if len(folds) == 1:
+        return folds[0].heldout_loss
     return sum(fold.heldout_loss * fold.tokens for fold in folds) / sum(fold.tokens for fold in folds)
 
 

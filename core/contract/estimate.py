@@ -3,8 +3,8 @@
 It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
 with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
 holds them); on a CPU each core has one row, two long ones never meet, the heap keeps what earlier rows have left in
-it, and there is a second copy of the weights. It cannot know the lengths of other problems than HumanEval's, nor what a
-kernel needs for a moment.
+it, and there is a second copy of the weights, or with AVX2 of the head's. It cannot know the lengths of other problems
+than HumanEval's, nor what a kernel needs for a moment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from core.contract.config import DEMO_PACKAGE, Config, ModelSettings
 from core.contract.plan import trainable_parameters
+from core.contract.processor import avx2_at_most
 
 LONGEST_PROBLEM = 581
 """Tokens of HumanEval's longest prompt with its solution, by SmolLM2's tokenizer; others differ by a few percent."""
@@ -29,9 +30,12 @@ LIBRARY_BYTES = 480_000_000
 """Resident memory of a process that has imported torch and transformers and loaded a model, without its weights."""
 ROW_TOKENS = 384
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`)."""
-HEAP_SHARE = 2.3
+HEAP_SHARE, BLAS_HEAP_SHARE = 2.3, 1.45
 """What the C library's heap grows to on a CPU, as a multiple of what the largest rows under way need: it keeps blocks
-of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time."""
+of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time, where oneDNN
+multiplies and where BLAS does, which needs no copies of its inputs."""
+HEAD_RATIO = 16
+"""With so many times as many results as inputs a layer is a head (`core.training.rows.products`)."""
 AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
 """Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
 CUDA_BYTES = 500_000_000
@@ -152,8 +156,8 @@ def estimate_memory(
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     return MemoryEstimate(
-        weights=shape.parameters * weight * (1 if device == "cuda" else 2),
-        activations=int(tokens * kept * (1 if device == "cuda" else HEAP_SHARE)),
+        weights=weight * (shape.parameters + (copied_weights(shape) if device == "cpu" else 0)),
+        activations=int(tokens * kept * (1 if device == "cuda" else heap_share())),
         scores=supervised * scores,
         soft_prompt=soft_prompt_bytes(config, shape.hidden),
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,
@@ -161,6 +165,18 @@ def estimate_memory(
         weight_bytes=weight,
         tokens=tokens,
     )
+
+
+def heap_share() -> float:
+    """The share that goes with how this machine's processor multiplies."""
+    return BLAS_HEAP_SHARE if avx2_at_most() else HEAP_SHARE
+
+
+def copied_weights(shape: ModelShape) -> int:
+    """Weights of which `core.training.rows.products` makes a copy for this machine's processor."""
+    if not avx2_at_most():
+        return shape.parameters
+    return shape.vocabulary * shape.hidden if shape.vocabulary >= HEAD_RATIO * shape.hidden else 0
 
 
 def soft_prompt_bytes(config: Config, width: int) -> int:

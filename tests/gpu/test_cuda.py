@@ -115,7 +115,7 @@ def test_rows_end_to_end_have_the_gradient_of_float32(
         initial = torch.randn(prompts, 8, 64, generator=torch.Generator().manual_seed(0)) * 0.2
         stacked = [torch.nn.Parameter(each.to(device)) for each in initial]
         passes = kind(loaded, 4, label_smoothing)
-        for _ in range(3):  # computed, recorded, replayed
+        for _ in range(3 if kind is PackedPasses else 1):  # computed, recorded, replayed
             losses = result_of(passes.gradient(stacked, rows))
         gradients = torch.stack([each.grad for each in stacked if each.grad is not None])
         assert gradients.dtype == torch.float32 and len(gradients) == prompts

@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.models.gpt2 import GPT2Config
 
+from core.contract.estimate import HEAD_RATIO
 from core.data.batches import Example, rows_of
 from core.model import onednn
 from core.model.llama import can_be_written_out, has_known_parts
@@ -29,7 +30,7 @@ from core.model.loading import LoadedModel, Precision
 from core.training.fit import row_passes
 from core.training.passes import result_of
 from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
-from core.training.rows.products import HEAD, ByBlas, ByOneDnn
+from core.training.rows.products import ByBlas, ByOneDnn, frozen_linear
 from core.training.setup import choose_passes
 from tests.training.conftest import MakeTrainer
 
@@ -55,18 +56,20 @@ FITTING = {
 }
 
 
-@pytest.mark.parametrize("processor", ["AVX2", "AVX512"])
+@pytest.mark.parametrize("way", [ByOneDnn, ByBlas])
 @pytest.mark.parametrize("name", FITTING)
 def test_models_of_the_llama_kind_are_computed_row_by_row(
-    name: str, processor: str, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    name: str, way: type[ByOneDnn | ByBlas], loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    monkeypatch.setattr("core.training.rows.products.avx2_at_most", lambda: way is ByBlas)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert isinstance(frozen_linear(nn.Linear(8, 8), laid_out=True), way)
     assert isinstance(choose_passes(with_model(loaded, FITTING[name]), 4), RowPasses)
 
 
 @pytest.mark.parametrize("make", [ByOneDnn, ByBlas])
 @pytest.mark.parametrize("laid_out", [True, False])
-@pytest.mark.parametrize("sizes", [(HEAD * 8,), (24,), (24, 8, 8), (HEAD * 8, 8)])
+@pytest.mark.parametrize("sizes", [(HEAD_RATIO * 8,), (24,), (24, 8, 8), (HEAD_RATIO * 8, 8)])
 def test_products_and_their_gradient(make: type[ByOneDnn | ByBlas], laid_out: bool, sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(8, size, bias=number % 2 == 0).requires_grad_(False) for number, size in enumerate(sizes)]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn.functional import linear
 
+from core.contract.estimate import HEAD_RATIO
+from core.contract.processor import avx2_at_most
 from core.model import onednn
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 ROWS = 256
 """Rows that the layout is made for; products of other numbers of rows are as fast with it."""
-HEAD = 16
-"""With so many times as many results as inputs a layer is a head: oneDNN gives those 1.4 × as fast with AVX2, too."""
 
 
 class FrozenLinear(Protocol):
@@ -37,7 +37,7 @@ class FrozenLinear(Protocol):
 
 def frozen_linear(*layers: nn.Linear, laid_out: bool) -> FrozenLinear:
     """The layers, the way that is fastest on this processor; `laid_out` allows a copy of their weights for that."""
-    blas = torch.backends.cpu.get_cpu_capability() == "AVX2" and torch.backends.mkl.is_available()
+    blas = avx2_at_most() and torch.backends.mkl.is_available()
     make: Callable[..., FrozenLinear] = ByBlas if blas else ByOneDnn
     return make(*layers, laid_out=laid_out)
 
@@ -75,7 +75,7 @@ class ByBlas:
         self._sizes = [layer.out_features for layer in layers]
         self._heads = {
             number: onednn.lay_out(layer.weight, ROWS) if laid_out else layer.weight.detach()
-            for number, layer in enumerate(layers) if layer.out_features >= HEAD * layer.in_features
+            for number, layer in enumerate(layers) if layer.out_features >= HEAD_RATIO * layer.in_features
         }
 
     def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
