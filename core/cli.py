@@ -75,13 +75,21 @@ def _with_command(argv: list[str]) -> list[str]:
     return ["train", *argv]
 
 
+def _version() -> str:
+    """The installed version; a checkout's commands work without one."""
+    try:
+        return importlib.metadata.version("softtune")
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line, as design section 3.1 promises it."""
     parser = argparse.ArgumentParser(
         prog="softtune", description="Teach a frozen code model a soft prompt and know whether it helped.",
         epilog="`softtune [CONFIG] [--demo]` opens the terminal app; without a terminal on stdout it trains headless.",
     )
-    parser.add_argument("--version", action="version", version=f"softtune {importlib.metadata.version('softtune')}")
+    parser.add_argument("--version", action="version", version=f"softtune {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     train = _command(commands, "train", runs.run_train, "train a soft prompt, then complete and score the problems")

@@ -1,5 +1,6 @@
 """The commands as users and scripts call them: streams, exit statuses, signals."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from core.cli import build_parser
 from core.commands.runs import check_unfinished
 from core.contract.config import Config
 from core.contract.errors import UsageError, WeakSandboxError
@@ -200,6 +202,18 @@ def test_help_and_version_are_quick_about_it(tmp_path: Path) -> None:
         done = softtune(flag, cwd=tmp_path, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
         assert done.returncode == 0 and "softtune" in done.stdout
         assert not re.search(r"\|\s+torch$", done.stderr, re.M) and "core.cli" in done.stderr
+
+
+def test_a_checkout_that_is_not_installed_has_its_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", nowhere)
+    with pytest.raises(SystemExit, match="0"):
+        build_parser().parse_args(["--version"])
+    assert capsys.readouterr().out == "softtune (a checkout that is not installed)\n"
 
 
 def test_a_folder_named_core_is_not_imported_in_our_stead(tmp_path: Path) -> None:

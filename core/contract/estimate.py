@@ -128,6 +128,8 @@ class MemoryEstimate:
     completing: int
     weight_bytes: int
     """Bytes of one frozen parameter."""
+    copied: int
+    """Parameters that are there twice: on a CPU all, or the head's."""
     tokens: int
     """Positions of the largest pass: rows × their length."""
 
@@ -155,14 +157,16 @@ def estimate_memory(
     tokens = rows * longest if device == "cuda" else min(rows * longest, max(longest, rows * ROW_TOKENS))
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
+    copied = copied_weights(shape) if device == "cpu" else 0
     return MemoryEstimate(
-        weights=weight * (shape.parameters + (copied_weights(shape) if device == "cpu" else 0)),
+        weights=weight * (shape.parameters + copied),
         activations=int(tokens * kept * (1 if device == "cuda" else heap_share())),
         scores=supervised * scores,
         soft_prompt=soft_prompt_bytes(config, shape.hidden),
         libraries=CUDA_BYTES if device == "cuda" else LIBRARY_BYTES,
         completing=config.inference.batch_size * finished * shape.cached_values * arithmetic,
         weight_bytes=weight,
+        copied=copied,
         tokens=tokens,
     )
 

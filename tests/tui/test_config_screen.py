@@ -141,7 +141,14 @@ def test_settings_that_contradict_each_other_are_a_fault_of_one_and_mended_by_ei
     assert [fault.line for fault in stored.faults.values()] == [2] and not stored.file_faults
 
 
-def test_figures_say_what_settings_imply() -> None:
+@pytest.mark.parametrize(("avx2_at_most", "weights", "twice"), [
+    (False, "4.0 GB", "twice"), (True, "2.5 GB", "the head's twice"),
+])
+def test_figures_say_what_settings_imply(
+    avx2_at_most: bool, weights: str, twice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.contract.estimate.avx2_at_most", lambda: avx2_at_most)
+
     def said(config: Config, facts: Facts, machine: Machine | None = None) -> str:
         return figures_content(figures(config, facts, machine or Machine())).plain
 
@@ -154,13 +161,14 @@ def test_figures_say_what_settings_imply() -> None:
                  "! training.warmup_steps: a warm-up of 100 steps would never reach",
                  "→ set training.warmup_steps to 9"):
         assert line in text, line
-    assert "may not fit" in said(Config(), qwen, Machine(6 * 10**9)) and "may not fit" not in text
+    assert "may not fit" in said(Config(), qwen, Machine(4 * 10**9)) and "may not fit" not in text
+    assert f"{weights}  4 bytes each, {twice}" in said(Config(), qwen, Machine(16 * 10**9))
     unknown = said(Config.model_validate({"dataset": {"path": "no.jsonl"}, "model": {"name": "x/y"}}), Facts(None))
     assert "unknown until the model is loaded" in unknown and "no.jsonl has none that can be counted" in unknown
     wrong = Config.model_validate({"soft_prompts": {"embedding_dim": 900}})
     assert "embedding_dim is 900, but the model has 896" in said(wrong, qwen)
     close = figures_content(figures(Config(), qwen, Machine()), close=True).plain
-    assert "weights 4.0 GB + activations" in close and close.count("\n") < text.count("\n")
+    assert f"weights {weights} + activations" in close and close.count("\n") < text.count("\n")
 
 
 def test_problems_are_counted_in_plain_and_in_compressed_files(tmp_path: Path) -> None:
