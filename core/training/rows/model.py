@@ -45,7 +45,7 @@ class RowModel:
     """Passes of single sequences; several may be under way at the same time, in threads of their own."""
 
     def __init__(self, model: PreTrainedModel, label_smoothing: float = 0.0) -> None:
-        """Read a model whose parts are known, and copy its weights for the gradient where memory allows."""
+        """Read a model whose parts are known, and copy weights as `products` does where memory allows."""
         inner: Any = model.base_model
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))

@@ -9,6 +9,7 @@ steps took 1.12 × the time with oneDNN, and BLAS needs no copy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -71,24 +72,24 @@ class ByBlas:
     """Products by BLAS, and a head's results by oneDNN, from a copy of that weight alone."""
 
     def __init__(self, *layers: nn.Linear, laid_out: bool) -> None:
-        self._layers = [(layer.weight.detach(), layer.bias) for layer in layers]
         self._sizes = [layer.out_features for layer in layers]
-        self._heads = {
-            number: onednn.lay_out(layer.weight, ROWS) if laid_out else layer.weight.detach()
-            for number, layer in enumerate(layers) if layer.out_features >= HEAD_RATIO * layer.in_features
-        }
+        self._backward = [layer.weight.detach() for layer in layers]
+        self._forward: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        for layer, weight in zip(layers, self._backward, strict=True):
+            if layer.out_features >= HEAD_RATIO * layer.in_features:
+                copy = onednn.lay_out(weight, ROWS) if laid_out else weight
+                self._forward.append(partial(onednn.product, laid_out_weight=copy, bias=layer.bias))
+            else:
+                self._forward.append(partial(linear, weight=weight, bias=layer.bias))
 
     def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
         """See FrozenLinear."""
-        return [
-            onednn.product(x, self._heads[number], bias) if number in self._heads else linear(x, weight, bias)
-            for number, (weight, bias) in enumerate(self._layers)
-        ]
+        return [product(x) for product in self._forward]
 
     def gradient(self, of_results: torch.Tensor) -> torch.Tensor:
         """See FrozenLinear."""
-        (first, *others), (part, *parts) = self._layers, of_results.split(self._sizes, dim=1)
-        total = part @ first[0]
-        for part, (weight, _) in zip(parts, others, strict=True):
+        (weight, *weights), (part, *parts) = self._backward, of_results.split(self._sizes, dim=1)
+        total = part @ weight
+        for part, weight in zip(parts, weights, strict=True):
             total.addmm_(part, weight)
         return total
