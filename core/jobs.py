@@ -49,7 +49,7 @@ from core.training.loss import perplexity
 from core.training.member import Member
 from core.training.passes import MicroBatchPasses, mean_losses
 from core.training.profile import profiled
-from core.training.setup import announce, build_trainer
+from core.training.setup import announce, build_trainer, told_of
 
 
 def train(
@@ -79,6 +79,7 @@ def train(
         (member,) = trainer.members
         yield model_loaded(loaded, member.soft_prompt.weight, member.trainable_parameters)
         yield from announce(config, dataset, member)
+        yield from told_of(trainer.passes, loaded)
         yield from profiled(trainer, folder.trace_file) if profile else trainer.fit()
         del trainer  # and what it made of the weights: completing has its own
         if member.standing.best_loss is None:

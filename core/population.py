@@ -39,7 +39,7 @@ from core.storage import until_written
 from core.training.checkpoints import load_last
 from core.training.loop import Trainer
 from core.training.member import Member
-from core.training.setup import announce, build_member, choose_passes
+from core.training.setup import announce, build_member, choose_passes, told_of
 
 T = TypeVar("T")
 
@@ -160,6 +160,7 @@ def train_population(
                 yield event  # all of it is in their own logs
     first = together[0].config.training
     passes = choose_passes(loaded, first.batch_size, first.label_smoothing)
+    yield from told_of(passes, loaded)
     trainer = Trainer([seat.trained for seat in together], passes, loaded.precision.device, control)
     yield from logs.routed(together, trainer.fit())
 

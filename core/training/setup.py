@@ -18,7 +18,7 @@ from core.model.checkpoint import Checkpoint
 from core.model.loading import LoadedModel
 from core.model.soft_prompt import ResidualPrompt, SoftPrompt, initial_rows
 from core.training.checkpoints import CheckpointWriter
-from core.training.fit import packed_passes, row_passes
+from core.training.fit import packed_passes, row_passes, why_autograd
 from core.training.loop import Trainer
 from core.training.member import Member
 from core.training.passes import MicroBatchPasses, Passes
@@ -88,6 +88,12 @@ def choose_passes(loaded: LoadedModel, batch_size: int, label_smoothing: float =
     """
     arguments = loaded, batch_size, label_smoothing
     return row_passes(*arguments) or packed_passes(*arguments) or MicroBatchPasses(*arguments)
+
+
+def told_of(passes: Passes, loaded: LoadedModel) -> Iterator[Notice]:
+    """What the user should know of the chosen passes."""
+    if type(passes) is MicroBatchPasses:
+        yield why_autograd(loaded)
 
 
 def announce(config: Config, dataset: Dataset, member: Member) -> Iterator[Event]:
