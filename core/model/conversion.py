@@ -21,10 +21,15 @@ import torch
 from core.contract.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OLD_SECONDS = 3600
 """A conversion takes less than a minute."""
+SPECIAL_TOKENS = {
+    "bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+"""What a tokenizer calls them, and a GGUF file."""
 
 
 def cache_folder() -> Path:
@@ -77,7 +82,23 @@ def _convert(file: Path, folder: Path, trust_remote_code: bool) -> None:
         source, gguf_file=file.name, dtype=torch.float32, trust_remote_code=trust_remote_code
     )
     _unquantized(model).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=file.name).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
+    set_special_tokens(tokenizer, file)
+    tokenizer.save_pretrained(folder)
+
+
+def set_special_tokens(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Give a tokenizer the special tokens that its GGUF file names.
+
+    transformers 5.17 ended a text of SmolLM2's file with the token that begins one.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    for name, key in SPECIAL_TOKENS.items():
+        field = reader.get_field(f"tokenizer.ggml.{key}")
+        if field is not None:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(field.contents())))
 
 
 def _sweep(cache: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading a model: device and type rules, and one message for each thing that goes wrong."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from huggingface_hub import errors
 from core.contract.config import Config
 from core.contract.config_file import load_config
 from core.contract.errors import ModelError
+from core.model.conversion import set_special_tokens
 from core.model.loading import choose_precision, load_model
 
 
@@ -120,11 +122,27 @@ def test_what_the_hub_says_becomes_advice(error: Exception, words: str, monkeypa
     assert caught.value.remedy
 
 
+def test_a_tokenizer_has_the_special_tokens_of_its_gguf_file(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_bos_token_id(7)
+    writer.add_eos_token_id(9)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    pad = tokenizer.pad_token_id
+    set_special_tokens(tokenizer, tmp_path / "x.gguf")
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (7, 9, pad)
+
+
 @pytest.mark.real_model
 def test_the_demo_weights_are_converted_once_and_then_cached() -> None:
     demo = load_config(demo=True, overrides=["hardware.device=cpu"])
     first, second = load_model(demo), load_model(demo)
     assert (first.frozen_parameters, first.embedding_dim) == (134_515_008, 576)
     assert first.tokenizer("def f():")["input_ids"] == second.tokenizer("def f():")["input_ids"]
+    assert first.tokenizer.eos_token == "<|im_end|>"
     assert torch.equal(first.model.get_input_embeddings().weight, second.model.get_input_embeddings().weight)
     assert second.seconds < 10
