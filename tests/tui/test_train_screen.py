@@ -535,7 +535,7 @@ async def test_a_queued_run_is_starting(open_app: OpenApp, runs: Path) -> None:
     create_run(Config(), "demo", runs)
     app = open_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: "○ starting" in words(app))
+        await until(pilot, lambda: "○ starting" in words(app) and "loads its libraries" in words(app))
 
 
 async def test_a_bug_in_the_follower_is_told(

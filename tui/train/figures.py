@@ -28,6 +28,7 @@ Pair = tuple[str, str]
 """Label and value; a label that begins with a WARNING sign is shown as one."""
 
 WARNING = "! "
+STARTING = "the engine loads its libraries, which takes some seconds"
 
 
 def now_panel(
@@ -190,6 +191,8 @@ def _setup(view: RunView) -> list[Pair]:
 def stage_bar(scene: Scene, now: float, width: int) -> Content:
     """The present stage: its name, a bar, how much is done, and how long it still takes."""
     stage = scene.view.stage
+    if scene.active and scene.view.phase == "queued":
+        return Content.styled(f" starting   {STARTING}"[:width], "$text-muted")
     if stage is None or not scene.active:
         return Content("")
     share = min(1.0, stage.done / stage.total) if stage.total > 0 else 0.0
