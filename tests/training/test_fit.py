@@ -50,8 +50,12 @@ def test_a_wrong_gradient_fails_the_trial_in_sixteen_bits_too(
     assert not agrees(passes, loaded)
 
 
+SLOW = (pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float16, torch.bfloat16))
+"""A CPU without products in 16 bits takes a minute for each."""
+
+
 @pytest.mark.real_model
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, *SLOW])
 def test_real_weights_stand_the_trial(dtype: torch.dtype) -> None:
     config = Config.model_validate({**DEMO, "hardware": {"device": "cpu"}})
     loaded = in_type(load_model(config), dtype)
