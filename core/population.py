@@ -160,7 +160,10 @@ def train_population(
                 yield event  # all of it is in their own logs
     first = together[0].config.training
     passes = choose_passes(loaded, first.batch_size, first.label_smoothing)
-    yield from told_of(passes, loaded)
+    for seat in together:
+        for event in logs.of(seat, told_of(passes, loaded)):
+            if seat is together[0]:
+                yield event
     trainer = Trainer([seat.trained for seat in together], passes, loaded.precision.device, control)
     yield from logs.routed(together, trainer.fit())
 

@@ -21,6 +21,7 @@ from core.contract.event_log import EventTail
 from core.contract.events import (
     CrossValidated,
     Event,
+    Notice,
     RunFinished,
     RunStarted,
     RunStopped,
@@ -176,6 +177,18 @@ def test_one_that_was_stopped_goes_on_to_the_same_report(
     validations = [event for fold in folder.members() for event in EventTail(fold.events_file).read()
                    if isinstance(event, ValidationCompleted) and event.epoch == 1]
     assert len(validations) == FOLDS  # none was made twice
+
+
+def test_why_steps_take_long_is_told_once_and_stands_in_the_log_of_each_fold(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(events: list[Event]) -> int:
+        return sum(isinstance(event, Notice) and "through transformers' layers" in event.what for event in events)
+
+    monkeypatch.setattr("core.training.setup.row_passes", lambda *arguments: None)
+    folder = new_run(config)
+    assert told(run(config, folder, lambda event: isinstance(event, StepCompleted))) == 1
+    assert [told(EventTail(fold.events_file).read()) for fold in folder.members()] == [1] * FOLDS
 
 
 def test_what_a_fold_is_measured_on_has_no_say_in_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

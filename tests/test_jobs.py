@@ -27,6 +27,7 @@ from core.contract.events import (
 from core.contract.plan import trainable_parameters
 from core.contract.record import Split
 from core.contract.runs import RunFolder, create_run, list_runs
+from core.contract.sweep_plan import changed
 from core.data.humaneval import load_problems
 from core.evaluation.job import evaluate
 from core.jobs import infer, style_notice, train, with_model_of
@@ -47,6 +48,13 @@ def config(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def run(config: Config) -> tuple[RunFolder, list[Event]]:
     folder = create_run(config, "job")
     return folder, list(record(train(config, folder, ControlInbox(folder.control_file)), folder))
+
+
+def test_a_run_that_goes_through_transformers_layers_says_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.training.setup.row_passes", lambda *arguments: None)
+    _, events = run(changed(config, {"evaluation.score_after_training": False}))
+    (notice,) = [event for event in events if isinstance(event, Notice) and "transformers' layers" in event.what]
+    assert notice.level == "info" and "take longer" in notice.what
 
 
 def test_a_whole_run(config: Config) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OLD_SECONDS = 3600
 """A conversion takes less than a minute."""
+CONVERSION = 2
+"""Of the ways to convert; what the first one made has no number, and may end texts with a wrong token."""
 SPECIAL_TOKENS = {
     "bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
@@ -48,7 +50,8 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
         OSError: the file is not there or cannot be read (as transformers and the hub client raise it).
     """
     file = _gguf_path(source, gguf_file)
-    target = cache_folder() / f"{file.stem}-{_fingerprint(file)}"
+    earlier = cache_folder() / f"{file.stem}-{_fingerprint(file)}"
+    target = earlier.with_name(f"{earlier.name}-{CONVERSION}")
     if target.is_dir():
         return str(target)
     try:
@@ -66,6 +69,7 @@ def converted_from_gguf(source: str, gguf_file: str, trust_remote_code: bool) ->
             if not target.is_dir():
                 _convert(file, unfinished, trust_remote_code)
                 unfinished.rename(target)
+                shutil.rmtree(earlier, ignore_errors=True)
     except OSError:
         if not target.is_dir():  # else another process converted it meanwhile
             raise
@@ -98,7 +102,9 @@ def set_special_tokens(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
     for name, key in SPECIAL_TOKENS.items():
         field = reader.get_field(f"tokenizer.ggml.{key}")
         if field is not None:
-            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(field.contents())))
+            token = tokenizer.convert_ids_to_tokens(int(field.contents()))
+            if token is not None:  # else the file names one past its own vocabulary
+                setattr(tokenizer, name, token)
 
 
 def _sweep(cache: Path) -> None:

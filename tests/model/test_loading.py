@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import errors
+from transformers import AutoTokenizer
 
 from core.contract.config import Config
 from core.contract.config_file import load_config
 from core.contract.errors import ModelError
-from core.model.conversion import set_special_tokens
+from core.model.conversion import _fingerprint, converted_from_gguf
 from core.model.loading import choose_precision, load_model
 
 
@@ -122,19 +123,29 @@ def test_what_the_hub_says_becomes_advice(error: Exception, words: str, monkeypa
     assert caught.value.remedy
 
 
-def test_a_tokenizer_has_the_special_tokens_of_its_gguf_file(tiny_tokenizer: Any, tmp_path: Path) -> None:
+def test_a_converted_tokenizer_has_the_special_tokens_of_its_gguf_file(
+    tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gguf import GGUFWriter
 
     writer = GGUFWriter(tmp_path / "x.gguf", "llama")
     writer.add_bos_token_id(7)
     writer.add_eos_token_id(9)
+    writer.add_pad_token_id(100_000)  # none of its vocabulary
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    tokenizer = copy.deepcopy(tiny_tokenizer)
-    pad = tokenizer.pad_token_id
-    set_special_tokens(tokenizer, tmp_path / "x.gguf")
-    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (7, 9, pad)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: tiny_model)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: copy.deepcopy(tiny_tokenizer))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    earlier = tmp_path / "cache" / "softtune" / "models" / f"x-{_fingerprint(tmp_path / 'x.gguf')}"
+    earlier.mkdir(parents=True)
+    folder = converted_from_gguf(str(tmp_path), "x.gguf", False)
+    assert not earlier.exists(), "what was converted otherwise takes half a gigabyte"
+    monkeypatch.undo()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (7, 9)
+    assert tokenizer.pad_token_id == tiny_tokenizer.pad_token_id
 
 
 @pytest.mark.real_model
@@ -143,6 +154,5 @@ def test_the_demo_weights_are_converted_once_and_then_cached() -> None:
     first, second = load_model(demo), load_model(demo)
     assert (first.frozen_parameters, first.embedding_dim) == (134_515_008, 576)
     assert first.tokenizer("def f():")["input_ids"] == second.tokenizer("def f():")["input_ids"]
-    assert first.tokenizer.eos_token == "<|im_end|>"
     assert torch.equal(first.model.get_input_embeddings().weight, second.model.get_input_embeddings().weight)
     assert second.seconds < 10

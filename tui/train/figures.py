@@ -191,7 +191,7 @@ def _setup(view: RunView) -> list[Pair]:
 def stage_bar(scene: Scene, now: float, width: int) -> Content:
     """The present stage: its name, a bar, how much is done, and how long it still takes."""
     stage = scene.view.stage
-    if scene.active and scene.view.phase == "queued":
+    if scene.active and scene.view.phase == "queued" and not scene.is_member:
         return Content.styled(f" starting   {STARTING}"[:width], "$text-muted")
     if stage is None or not scene.active:
         return Content("")
