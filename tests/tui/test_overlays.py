@@ -68,7 +68,7 @@ def test_losses_that_are_no_numbers_are_said_to_be() -> None:
     steps = [event for event in training("y", steps=3) if isinstance(event, ev.StepCompleted)]
     view = advance(RunView(), [step.model_copy(update={"loss": math.nan}) for step in steps])
     assert "no loss so far is a finite number" in draw(pictures(view, Look())["loss"][0], 60, 12).plain
-    assert "after the first optimizer step" in draw(pictures(RunView(), Look())["loss"][0], 60, 12).plain
+    assert "appears with the first step" in draw(pictures(RunView(), Look())["loss"][0], 60, 12).plain
 
 
 async def test_o_lays_a_run_over_the_shown_one(open_app: OpenApp, runs: Path) -> None:

@@ -61,7 +61,7 @@ def _loss(view: RunView, look: Look, base: Picture, others: Sequence[OtherRun]) 
     theirs = [trace for other in others for trace in other.traces(other.smooth_loss, other.heldout_loss)]
     nothing = "no loss so far is a finite number" if view.train_loss.dropped else ""
     picture = replace(base, title="loss", traces=(*theirs, *own),
-                      empty=nothing or "the loss appears after the first optimizer step")
+                      empty=nothing or "the loss appears with the first step")
     return picture, _values(base.cursor, own, theirs, figure)
 
 
