@@ -87,11 +87,11 @@ def _convert(file: Path, folder: Path, trust_remote_code: bool) -> None:
     )
     _unquantized(model).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
-    set_special_tokens(tokenizer, file)
+    _set_special_tokens(tokenizer, file)
     tokenizer.save_pretrained(folder)
 
 
-def set_special_tokens(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+def _set_special_tokens(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
     """Give a tokenizer the special tokens that its GGUF file names.
 
     transformers 5.17 ended a text of SmolLM2's file with the token that begins one.

@@ -209,6 +209,10 @@ def explained(settings: ModelSettings) -> Iterator[None]:
             raise ModelError(f"model.name: {name} is not in the local cache and the hub cannot be reached",
                              "check the network, set model.name to a local folder, or try `softtune --demo`, "
                              "which needs no hub") from error
+        if settings.gguf_file:
+            raise ModelError(f"model.gguf_file: {settings.gguf_file} of {name} cannot be loaded: {_first_line(causes)}",
+                             "it must be a whole GGUF file of a model that transformers reads: fetch it again, or set "
+                             "model.gguf_file to null where model.name has safetensors") from error
         raise ModelError(f"model.name: {name} cannot be loaded: {_first_line(causes)}",
                          "it must be a causal language model that transformers reads (config.json, weights, tokenizer)"
                          ) from error

@@ -93,8 +93,8 @@ def agrees(passes: Passes, loaded: LoadedModel, label_smoothing: float = 0.0) ->
         _run(way, rows, [Example(f"trial {number}", (), ids[:-16], ids[-16:]) for number, ids in enumerate(trial)])
         for way in (passes, MicroBatchPasses(loaded, 1, label_smoothing))
     )
-    tolerance = TOLERANCES[loaded.precision.weights]
-    tolerances = min(tolerance, LOSS_TOLERANCE), tolerance
+    of_gradient = TOLERANCES[loaded.precision.weights]
+    tolerances = min(of_gradient, LOSS_TOLERANCE), of_gradient
     return all(
         bool((found - exact).norm() <= tolerance * exact.norm())
         for found, exact, tolerance in zip(ours, theirs, tolerances, strict=True)

@@ -123,6 +123,13 @@ def test_what_the_hub_says_becomes_advice(error: Exception, words: str, monkeypa
     assert caught.value.remedy
 
 
+def test_a_broken_gguf_file_is_a_fault_of_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\0\0\0garbage")
+    with pytest.raises(ModelError, match=r"^model\.gguf_file: x\.gguf of .* cannot be loaded") as caught:
+        load_model(config(tmp_path, "model.gguf_file=x.gguf"))
+    assert "fetch it again" in caught.value.remedy
+
+
 def test_a_converted_tokenizer_has_the_special_tokens_of_its_gguf_file(
     tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
