@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP's threads spin while they wait for each other. Where something else wants the same cores, that something is
     # what they wait for: two matrix loops on two cores took 22 s spinning and 9 s sleeping, one alone 4.7 s either way.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that train on a CPU multiply side by side, each by itself (`core.training.rows.products`).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name of the same
         # Micro-batches differ in length. Segments that grow fit all of them; others stay behind, one for each length.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

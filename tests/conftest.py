@@ -13,6 +13,7 @@ import pytest
 from tests.tiny import make_tiny_model
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so it would be in all that tests start
 
 

@@ -2,9 +2,9 @@
 
 It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
 with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
-holds them); on a CPU each core has one row, two long ones never meet, the heap keeps what earlier rows have left in
-it, and there is a second copy of the weights, or with AVX2 of the head's. It cannot know the lengths of other problems
-than HumanEval's, nor what a kernel needs for a moment.
+holds them); on a CPU each core has a few rows, the heap keeps what earlier ones have left in it, and with AVX-512 there
+is a second copy of the weights. It cannot know the lengths of other problems than HumanEval's, nor what a kernel needs
+for a moment.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ LONGEST_SOLUTION = 268
 CHARACTERS_PER_TOKEN = 3
 LIBRARY_BYTES = 480_000_000
 """Resident memory of a process that has imported torch and transformers and loaded a model, without its weights."""
-ROW_TOKENS = 384
-"""Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`)."""
+ROW_TOKENS, BLAS_ROW_TOKENS = 384, 768
+"""Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
+oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
 HEAP_SHARE, BLAS_HEAP_SHARE = 2.3, 1.45
 """What the C library's heap grows to on a CPU, as a multiple of what the largest rows under way need: it keeps blocks
 of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time, where oneDNN
 multiplies and where BLAS does, which needs no copies of its inputs."""
-HEAD_RATIO = 16
-"""With so many times as many results as inputs a layer is a head (`core.training.rows.products`)."""
 AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
 """Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
 CUDA_BYTES = 500_000_000
@@ -129,7 +128,7 @@ class MemoryEstimate:
     weight_bytes: int
     """Bytes of one frozen parameter."""
     copied: int
-    """Parameters that are there twice: on a CPU all, or the head's."""
+    """Parameters that are there twice: on a CPU with AVX-512 all."""
     tokens: int
     """Positions of the largest pass: rows × their length."""
 
@@ -154,10 +153,10 @@ def estimate_memory(
         rows = min(rows, cores or os.cpu_count() or 1)
     kept = activation_bytes(shape, arithmetic) if device == "cuda" else row_bytes(shape)
     scores = score_bytes(shape, arithmetic) if device == "cuda" else 4 * shape.vocabulary
-    tokens = rows * longest if device == "cuda" else min(rows * longest, max(longest, rows * ROW_TOKENS))
+    tokens = rows * longest if device == "cuda" else min(rows * longest, max(longest, rows * row_tokens()))
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
-    copied = copied_weights(shape) if device == "cpu" else 0
+    copied = shape.parameters if device == "cpu" and not avx2_at_most() else 0
     return MemoryEstimate(
         weights=weight * (shape.parameters + copied),
         activations=int(tokens * kept * (1 if device == "cuda" else heap_share())),
@@ -176,11 +175,9 @@ def heap_share() -> float:
     return BLAS_HEAP_SHARE if avx2_at_most() else HEAP_SHARE
 
 
-def copied_weights(shape: ModelShape) -> int:
-    """Weights of which `core.training.rows.products` makes a copy for this machine's processor."""
-    if not avx2_at_most():
-        return shape.parameters
-    return shape.vocabulary * shape.hidden if shape.vocabulary >= HEAD_RATIO * shape.hidden else 0
+def row_tokens() -> int:
+    """The tokens a core that go with how this machine's processor multiplies."""
+    return BLAS_ROW_TOKENS if avx2_at_most() else ROW_TOKENS
 
 
 def soft_prompt_bytes(config: Config, width: int) -> int:

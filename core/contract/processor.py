@@ -14,7 +14,7 @@ AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 def avx2_at_most() -> bool:
     """Whether it has AVX2 but not AVX-512; False where the machine does not tell (only Linux does).
 
-    There BLAS multiplies as fast as oneDNN or faster, without a copy of the weights (`core.training.rows.products`).
+    There numpy's BLAS multiplies faster than oneDNN, without a copy of the weights (`core.training.rows.products`).
     """
     try:
         lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()

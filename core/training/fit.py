@@ -32,7 +32,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def row_passes(loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> RowPasses | None:
-    """Passes row by row, where the machine and the model allow and a trial gives what autograd gives; else None."""
+    """Passes of a few rows a core, where machine and model allow and a trial gives what autograd gives; else None."""
     precision = loaded.precision
     plain = precision.device.type == "cpu" and precision.weights == torch.float32 and precision.autocast is None
     if not (plain and onednn.available() and has_known_parts(loaded.model)):

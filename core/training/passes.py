@@ -2,8 +2,8 @@
 
 Several soft prompts may share a pass, each with rows of its own. Between the pieces of a pass its caller may take its
 time, or leave it undone. There are three kinds, with the same sums: micro-batches by autograd, for any model and device
-(here), and with the layers written out single rows, which is faster on a CPU (`core.training.rows`), and rows end to
-end, which is faster on a GPU (`core.training.packed`).
+(here), and with the layers written out a few rows on each core, which is faster on a CPU (`core.training.rows`), and
+all rows end to end, which is faster on a GPU (`core.training.packed`).
 """
 
 from __future__ import annotations

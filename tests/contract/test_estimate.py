@@ -10,7 +10,16 @@ import pytest
 
 from core.contract.config import DEMO, Config
 from core.contract.config_file import load_config, setting_faults
-from core.contract.estimate import KNOWN, ModelShape, chosen_device, estimate_memory, heap_share, model_shape, shape_of
+from core.contract.estimate import (
+    KNOWN,
+    ModelShape,
+    chosen_device,
+    estimate_memory,
+    heap_share,
+    model_shape,
+    row_tokens,
+    shape_of,
+)
 from core.contract.presets import GIB, PRESETS
 
 QWEN = {
@@ -83,13 +92,14 @@ def test_on_a_cpu_activations_are_what_rows_keep(tiny_model: Any) -> None:
     from core.training.rows.model import RowModel
 
     row = RowModel(tiny_model).prefix((), torch.randn(400, 64), untimed)
-    parts = [part for trace in row.traces for part in vars(trace).values() if isinstance(part, torch.Tensor)]
+    traces = [vars(each) for trace in row.traces for each in (trace, *trace.sequences)]
+    parts = [part for trace in traces for part in trace.values() if isinstance(part, torch.Tensor)]
     kept = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
     shape = shape_of(tiny_model.config.to_dict())
     assert shape is not None
     settings = config("training.batch_size=2", "dataset.max_length=400")
     one, two = (estimate_memory(settings, shape, "cpu", 131, cores=cores) for cores in (1, 8))
-    assert (one.tokens, two.tokens) == (400, 2 * 384)
+    assert (one.tokens, two.tokens) == (400, min(2 * 400, 2 * row_tokens()))
     assert sum(kept.values()) == pytest.approx(one.activations / heap_share(), rel=0.15)
 
 

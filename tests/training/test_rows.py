@@ -1,11 +1,13 @@
-"""Passes row by row: for which models they are chosen, and in what order they compute."""
+"""Passes of a few rows on each core: for which models they are chosen, and in what order they compute."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,14 +24,13 @@ from transformers import (
 )
 from transformers.models.gpt2 import GPT2Config
 
-from core.contract.estimate import HEAD_RATIO
-from core.data.batches import Example, rows_of
+from core.data.batches import Example, Row, rows_of
 from core.model import onednn
 from core.model.llama import can_be_written_out, has_known_parts
 from core.model.loading import LoadedModel, Precision
 from core.training.fit import row_passes
 from core.training.passes import result_of
-from core.training.rows.passes import TOGETHER, RowPasses, side_by_side
+from core.training.rows.passes import RowPasses, grouped, side_by_side
 from core.training.rows.products import ByBlas, ByOneDnn, frozen_linear
 from core.training.setup import choose_passes
 from tests.training.conftest import MakeTrainer
@@ -58,19 +59,22 @@ FITTING = {
 
 @pytest.mark.parametrize("way", [ByOneDnn, ByBlas])
 @pytest.mark.parametrize("name", FITTING)
-def test_models_of_the_llama_kind_are_computed_row_by_row(
+def test_models_of_the_llama_kind_are_written_out(
     name: str, way: type[ByOneDnn | ByBlas], loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.training.rows.products.avx2_at_most", lambda: way is ByBlas)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert isinstance(frozen_linear(nn.Linear(8, 8), laid_out=True), way)
     assert isinstance(choose_passes(with_model(loaded, FITTING[name]), 4), RowPasses)
 
 
 @pytest.mark.parametrize("make", [ByOneDnn, ByBlas])
 @pytest.mark.parametrize("laid_out", [True, False])
-@pytest.mark.parametrize("sizes", [(HEAD_RATIO * 8,), (24,), (24, 8, 8), (HEAD_RATIO * 8, 8)])
-def test_products_and_their_gradient(make: type[ByOneDnn | ByBlas], laid_out: bool, sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("sizes", [(24,), (24, 8, 8)])
+def test_products_and_their_gradient(
+    make: type[ByOneDnn | ByBlas], laid_out: bool, threads: int, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     torch.manual_seed(0)
     layers = [nn.Linear(8, size, bias=number % 2 == 0).requires_grad_(False) for number, size in enumerate(sizes)]
     x, of_results = torch.randn(5, 8, requires_grad=True), torch.randn(5, sum(sizes))
@@ -131,6 +135,50 @@ def test_where_memory_is_short_no_second_copy_of_the_weights_is_made(
     assert isinstance(trainer.passes, RowPasses) and list(trainer.fit())
 
 
+def made(tokens: Sequence[int]) -> list[Row]:
+    """Rows of so many tokens."""
+    return rows_of([Example(str(number), (), (1,) * (length - 3), (1, 2, 3)) for number, length in enumerate(tokens)])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("together", [1, 150, 400, 4000])
+def test_rows_are_grouped_evenly(workers: int, together: int) -> None:
+    draw = random.Random(workers)
+    rows = made([draw.randint(40, 500) for _ in range(48)])
+    groups = grouped(rows, workers, together)
+    sizes = [sum(row.example.tokens for row in group) for group in groups]
+    assert sorted(row.example.task_id for group in groups for row in group) == sorted(map(str, range(48)))
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size <= together or len(group) == 1 for size, group in zip(sizes, groups, strict=True))
+    assert len(groups) % workers == 0
+    if together >= 1000:
+        assert max(sizes) < 1.1 * min(sizes), "none waits long for another"
+    if together == 1:
+        assert all(len(group) == 1 for group in groups)
+
+
+def test_many_rows_are_grouped_at_once_and_one_is_alone() -> None:
+    groups = grouped(made([100 + number % 300 for number in range(20_000)]), 2, 768)
+    assert len(groups) < 1.2 * 20_000 * 249.5 / 768
+    assert [len(group) for group in grouped(made([900]), 2, 768)] == [1]
+
+
+@pytest.mark.parametrize("together", [1, 60, 4000])
+def test_a_row_is_the_same_alone_and_among_others(together: int, loaded: LoadedModel) -> None:
+    rows = made([40, 9, 17, 30, 12])
+    rows = [dataclasses.replace(row, prompt=number % 2, weight=0.1 * number) for number, row in enumerate(rows)]
+    torch.manual_seed(0)
+    prompts = [nn.Parameter(torch.randn(3, 64)) for _ in range(2)]
+    passes = RowPasses(loaded, 2)
+    found = []
+    for passes._together in (1, together):
+        losses = result_of(passes.gradient(prompts, rows))
+        torch.testing.assert_close(result_of(passes.loss(prompts, rows)), losses)
+        found.append((losses, *(prompt.grad for prompt in prompts)))
+    for alone, among in zip(*found, strict=True):
+        torch.testing.assert_close(among, alone, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_work_is_shared_out_and_so_are_the_cores(workers: int) -> None:
     gate = threading.Event()
@@ -177,9 +225,9 @@ def test_large_items_do_not_meet() -> None:
         with lock:
             under_way.remove(size)
 
-    found = dict(side_by_side(work, sizes, 2, size=lambda size: size))
+    found = dict(side_by_side(work, sizes, 2, size=lambda size: size, together=384))
     assert len(found) == len(sizes)
-    assert max(together) <= 2 * TOGETHER
+    assert max(together) <= 2 * 384
 
 
 def test_who_leaves_a_pass_does_not_wait_for_the_rows_under_way(

@@ -92,7 +92,7 @@ def _memory(config: Config, shape: ModelShape | None, machine: Machine, plan: Tr
 
 def _parts(found: MemoryEstimate, shape: ModelShape, device: str) -> list[Line]:
     """What the estimate is made of."""
-    twice = ", twice" if found.copied == shape.parameters else ", the head's twice" if found.copied else ""
+    twice = ", twice" if found.copied else ""
     parts = [
         ("weights", found.weights, f"{found.weight_bytes} bytes each{twice}"),
         ("activations", found.activations, f"{found.tokens:,} tokens × {shape.layers} layers"),

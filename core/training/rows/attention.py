@@ -19,26 +19,26 @@ computed once more."""
 
 
 def attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
-) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, result: torch.Tensor
+) -> list[torch.Tensor | None]:
     """Attention of the last m of n tokens.
 
     Args:
         query: [shared, group, m, width], scaled: the query heads that share a key-value head are a group.
         keys, values: [shared, n, width].
+        result: [m, shared, group, width], which is written.
 
     Returns:
-        [m, shared, group, width], and the probabilities of each block, or None, for the gradient.
+        The probabilities of each block, or None, for the gradient.
     """
     shared, group, tokens, width = query.shape
-    result = query.new_empty(tokens, shared, group, width)
     by_head = result.permute(1, 2, 0, 3)
     kept: list[torch.Tensor | None] = []
     for start, end, seen in _blocks(tokens, keys.shape[1]):
         probability = _probabilities(query[:, :, start:end], keys[:, :seen])
         by_head[:, :, start:end] = torch.bmm(probability, values[:, :seen]).view(shared, group, end - start, width)
         kept.append(probability if keys.shape[1] <= KEPT else None)
-    return result, kept
+    return kept
 
 
 def attend_gradient(

@@ -1,11 +1,12 @@
-"""A decoder layer of the Llama kind (SmolLM2, Qwen2.5, Llama) for one sequence, with its gradient written out.
+"""A decoder layer of the Llama kind (SmolLM2, Qwen2.5, Llama) for sequences end to end, with its gradient written out.
 
-What autograd does for one sequence after the other on a CPU, without what it does besides: no weight gradients, no
-copies of keys and values for each group of heads, products of the same input as one, the residual sums in place.
+What autograd does on a CPU, without what it does besides: no weight gradients, no padding, no copies of keys and values
+for each group of heads, products of the same input as one, the residual sums in place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,9 @@ class Rotation:
     cosines: torch.Tensor
     sines: torch.Tensor
 
+    def __len__(self) -> int:
+        return len(self.cosines)
+
     def scaled(self, factor: float) -> Rotation:
         """The rotation that also multiplies."""
         return Rotation(self.cosines * factor, self.sines * factor)
@@ -57,19 +61,31 @@ class Rotation:
 
 
 @dataclass(frozen=True)
+class Attended:
+    """What the gradient of one sequence's attention needs: queries [shared, group, last, width] of the tokens whose
+    output is wanted, keys and values [shared, n, width] of all, and probabilities as `attention` keeps them."""
+
+    query: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    probabilities: list[torch.Tensor | None]
+
+
+@dataclass(frozen=True)
 class Trace:
     """What the gradient of a layer needs of its forward pass."""
 
     x: torch.Tensor
     inverse: torch.Tensor
-    query: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
-    probabilities: list[torch.Tensor | None]
+    sequences: list[Attended]
     middle: torch.Tensor
     middle_inverse: torch.Tensor
     gate: torch.Tensor
     up: torch.Tensor
+
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values [key-value heads, tokens, width] of one layer, or their gradients."""
 
 
 class Layer:
@@ -89,64 +105,94 @@ class Layer:
         self.down = frozen_linear(mlp.down_proj, laid_out=laid_out)
 
     def forward(
-        self, x: torch.Tensor, rotation: Rotation, keys: torch.Tensor, values: torch.Tensor, last: int
+        self, x: torch.Tensor, rotations: Sequence[Rotation], pasts: Sequence[KeysValues], lasts: Sequence[int]
     ) -> tuple[torch.Tensor, Trace]:
-        """The layer's output at the last tokens of one sequence.
+        """The layer's output at the last tokens of each sequence.
 
         Args:
-            x: [n, H].
-            keys, values: [shared, V, width] of the tokens before it.
-            last: number of tokens at the end whose output is wanted.
+            x: [n, H], the sequences end to end.
+            rotations: of each sequence; as long as it is.
+            pasts: keys and values of the tokens that stand before each.
+            lasts: number of tokens at the end of each whose output is wanted.
 
         Returns:
-            [last, H], and the trace, whose keys and values are those of all V + n tokens.
+            [sum of `lasts`, H], and the trace, whose keys and values include those before a sequence.
         """
-        tokens, past = len(x), keys.shape[1]
+        lengths = [len(rotation) for rotation in rotations]
         normed, inverse = self.before_attention(x)
-        queries, new_keys, new_values = (part.view(tokens, -1, self.width) for part in self.query_key_value(normed))
-        query = x.new_empty(self.shared, self.heads // self.shared, last, self.width)
-        rotation.scaled(self.scaling).turn(queries[-last:], query.view(self.heads, last, self.width).transpose(0, 1))
-        all_keys, all_values = (x.new_empty(self.shared, past + tokens, self.width) for _ in range(2))
-        all_keys[:, :past], all_values[:, :past] = keys, values
-        rotation.turn(new_keys, all_keys[:, past:].transpose(0, 1))
-        all_values[:, past:] = new_values.transpose(0, 1)
-        attended, probabilities = attend(query, all_keys, all_values)
-        (middle,) = self.output(attended.view(last, -1))
-        middle.add_(x[-last:])
+        parts = [part.view(len(x), -1, self.width).split(lengths) for part in self.query_key_value(normed)]
+        attended = x.new_empty(sum(lasts), self.shared, self.heads // self.shared, self.width)
+        sequences = [
+            self._attend(*sequence) for sequence in zip(*parts, rotations, pasts, attended.split(lasts), strict=True)
+        ]
+        (middle,) = self.output(attended.view(len(attended), -1))
+        for total, more in zip(middle.split(lasts), x.split(lengths), strict=True):
+            total.add_(more[-len(total) :])
         normed, middle_inverse = self.before_mlp(middle)
         gate, up = self.gate_up(normed)
         (result,) = self.down(silu(gate).mul_(up))
-        return result.add_(middle), Trace(
-            x, inverse, query, all_keys, all_values, probabilities, middle, middle_inverse, gate, up
-        )
+        return result.add_(middle), Trace(x, inverse, sequences, middle, middle_inverse, gate, up)
+
+    def _attend(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotation: Rotation, past: KeysValues,
+        result: torch.Tensor,
+    ) -> Attended:
+        """Attention of the last tokens of one sequence, as many as `result` [last, shared, group, width] has.
+
+        Args:
+            queries, keys, values: [tokens, heads, width], not turned yet.
+            past: of the tokens before it.
+        """
+        tokens, last, before = len(keys), len(result), past[0].shape[1]
+        query = result.new_empty(self.shared, self.heads // self.shared, last, self.width)
+        rotation.scaled(self.scaling).turn(queries[-last:], query.view(self.heads, last, self.width).transpose(0, 1))
+        all_keys, all_values = (keys.new_empty(self.shared, before + tokens, self.width) for _ in range(2))
+        all_keys[:, :before], all_values[:, :before] = past
+        rotation.turn(keys, all_keys[:, before:].transpose(0, 1))
+        all_values[:, before:] = values.transpose(0, 1)
+        return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result))
 
     def gradient(
-        self, of_result: torch.Tensor, trace: Trace, rotation: Rotation, of_keys: torch.Tensor, of_values: torch.Tensor
+        self, of_result: torch.Tensor, trace: Trace, rotations: Sequence[Rotation], of_keys_values: Sequence[KeysValues]
     ) -> torch.Tensor:
         """The gradient of x [n, H].
 
         Args:
-            of_result: [last, H].
-            of_keys, of_values: [shared, V + n, width], to which this layer's own are added.
+            of_result: [sum of the last tokens, H].
+            of_keys_values: of each sequence and what stands before it, to which this layer's own are added.
         """
-        tokens, last = len(trace.x), len(of_result)
+        lengths = [len(rotation) for rotation in rotations]
+        lasts = [sequence.query.shape[2] for sequence in trace.sequences]
         of_middle = self._mlp_gradient(of_result, trace)
-        of_attended = self.output.gradient(of_middle).view(last, self.shared, -1, self.width)
-        of_query = attend_gradient(
-            of_attended, trace.query, trace.keys, trace.values, trace.probabilities, of_keys, of_values
-        )
-        of_joined = of_result.new_empty(tokens, self.heads + 2 * self.shared, self.width)
-        of_joined[:-last, : self.heads] = 0
-        rotation.scaled(self.scaling).turn(
-            of_query.view(self.heads, last, self.width).transpose(0, 1), of_joined[-last:, : self.heads], back=True
-        )
-        rotation.turn(
-            of_keys[:, -tokens:].transpose(0, 1), of_joined[:, self.heads : self.heads + self.shared], back=True
-        )
-        of_joined[:, self.heads + self.shared :] = of_values[:, -tokens:].transpose(0, 1)
-        of_x = self.query_key_value.gradient(of_joined.view(tokens, -1))
-        self.before_attention.gradient(of_x, trace.x, trace.inverse)[-last:].add_(of_middle)
+        of_attended = self.output.gradient(of_middle).view(len(of_middle), self.shared, -1, self.width)
+        of_joined = of_result.new_empty(len(trace.x), self.heads + 2 * self.shared, self.width)
+        for sequence in zip(
+            of_attended.split(lasts), trace.sequences, rotations, of_keys_values, of_joined.split(lengths), strict=True
+        ):
+            self._attend_gradient(*sequence)
+        of_x = self.query_key_value.gradient(of_joined.view(len(trace.x), -1))
+        self.before_attention.gradient(of_x, trace.x, trace.inverse)
+        for total, more in zip(of_x.split(lengths), of_middle.split(lasts), strict=True):
+            total[-len(more) :].add_(more)
         return of_x
+
+    def _attend_gradient(
+        self, of_attended: torch.Tensor, sequence: Attended, rotation: Rotation, of_keys_values: KeysValues,
+        of_joined: torch.Tensor,
+    ) -> None:
+        """Write the gradient of one sequence's queries, keys and values into `of_joined` [tokens, all heads, width]."""
+        tokens, last = len(of_joined), len(of_attended)
+        of_queries, of_new_keys, of_new_values = of_joined.split([self.heads, self.shared, self.shared], dim=1)
+        of_query = attend_gradient(
+            of_attended, sequence.query, sequence.keys, sequence.values, sequence.probabilities, *of_keys_values
+        )
+        of_queries[:-last] = 0
+        rotation.scaled(self.scaling).turn(
+            of_query.view(self.heads, last, self.width).transpose(0, 1), of_queries[-last:], back=True
+        )
+        of_keys, of_values = of_keys_values
+        rotation.turn(of_keys[:, -tokens:].transpose(0, 1), of_new_keys, back=True)
+        of_new_values.copy_(of_values[:, -tokens:].transpose(0, 1))
 
     def _mlp_gradient(self, of_result: torch.Tensor, trace: Trace) -> torch.Tensor:
         """The gradient of what the MLP is given, and of what it is added to: their sum [last, H]."""
@@ -154,10 +200,7 @@ class Layer:
         of_product = self.down.gradient(of_result)
         of_gate_up = gate.new_empty(len(gate), 2 * gate.shape[1])
         of_gate, of_up = of_gate_up.chunk(2, dim=1)
-        sigmoid = torch.sigmoid(gate)
-        activated = sigmoid * gate
-        torch.mul(of_product, activated, out=of_up)
-        torch.mul(of_product, up, out=of_gate)
-        of_gate.mul_(sigmoid.add_(activated.addcmul_(activated, sigmoid, value=-1)))  # σ + a - aσ, the slope of a = xσ
+        torch.mul(of_product, silu(gate), out=of_up)
+        torch.ops.aten.silu_backward(of_product.mul_(up), gate, grad_input=of_gate)
         of_normed = self.gate_up.gradient(of_gate_up)
         return self.before_mlp.gradient(of_normed, trace.middle, trace.middle_inverse).add_(of_result)

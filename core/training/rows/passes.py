@@ -1,8 +1,9 @@
-"""The passes of `core.training.passes`, row by row."""
+"""The passes of `core.training.passes`, a few rows at a time on each core."""
 
 from __future__ import annotations
 
 import functools
+import heapq
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -11,38 +12,42 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from core.contract.estimate import ROW_TOKENS, row_bytes, shape_of
+from core.contract.estimate import row_bytes, row_tokens, shape_of
 from core.data.batches import Row
 from core.model.heap import give_back_freed_memory, share_one_heap
 from core.model.loading import LoadedModel
 from core.training.passes import Pieces, does_not_fit, halving, longest_row
 from core.training.profile import Section, untimed
-from core.training.rows.model import KeysValues, Prefix, RowModel
+from core.training.rows.layers import KeysValues
+from core.training.rows.model import Prefix, RowModel
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-TOGETHER = ROW_TOKENS
-"""Tokens a worker of the rows under way: what is kept of the two longest problems takes as much memory as a model."""
 
 LOOK_SECONDS = 0.5
 """How often a caller may look after other things while rows take long."""
+GIVE_BACK = 4
+"""After so many gradients what the heap keeps goes back to the system: blocks of rows that are done fit later rows ever
+less, and it grows. After each one, 160,000 to 300,000 pages of the next step were faulted in again, 2 to 3 % of its time.
+"""
 
 
 class RowPasses:
-    """One sequence a core at a time; sums are in an order that does not depend on who was first.
+    """A few rows end to end on each core at a time; sums are in an order that does not depend on who was first.
 
     A prompt's losses and gradient do not depend on the other prompts of a pass, beyond rounding: alone it goes through
     the layers on all cores, beside others on one.
 
     Args:
-        workers: rows under way at a time, as far as there are cores; each takes memory of its own.
+        workers: groups of rows under way at a time, as far as there are cores; each takes memory of its own.
         label_smoothing: share of each target that is spread over the vocabulary, in gradients.
     """
 
     def __init__(self, loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> None:
         share_one_heap()
         self.section: Section = untimed
-        self._model, self._workers = RowModel(loaded.model, label_smoothing), workers
+        self._model, self._workers, self._together = RowModel(loaded.model, label_smoothing), workers, row_tokens()
+        self._gradients = 0
         self._shape = shape_of(loaded.model.config.to_dict())
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
@@ -57,28 +62,31 @@ class RowPasses:
         self, run: Callable[[Sequence[nn.Parameter], Sequence[Row]], Pieces], prompts: Sequence[nn.Parameter],
         rows: Sequence[Row],
     ) -> Pieces:
+        def under_way() -> int:
+            lengths = sorted(map(len, self._groups(rows)), reverse=True)
+            return sum(lengths[: workers_for(len(lengths), self._workers)])
+
         def halve() -> tuple[int, int]:
-            before = workers_for(len(rows), self._workers)
+            before = under_way()
             if before == 1:
                 longest = longest_row(prompts, rows)
                 needed = longest * row_bytes(self._shape) if self._shape else None
                 raise does_not_fit(longest, needed, torch.device("cpu"))
-            self._workers = before // 2
-            return before, self._workers
+            workers = workers_for(len(rows), self._workers)
+            self._workers, self._together = (workers // 2, self._together) if workers > 1 else (1, 1)
+            return before, under_way()
 
         return halving(lambda: run(prompts, rows), halve)
 
     def _gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        prefixes = self._prefixes(prompts, rows)
-        ordered, section = _longest_first(rows), self._shared(len(rows))
+        prefixes, groups = self._prefixes(prompts, rows), self._groups(rows)
+        section = self._shared(len(groups))
 
-        def of_row(row: Row) -> tuple[float, KeysValues]:
-            return self._model.gradient(prefixes[row.prompt], row, section)
+        def of_group(group: Sequence[Row]) -> list[tuple[float, list[KeysValues]]]:
+            return self._model.gradients([prefixes[row.prompt] for row in group], group, section)
 
-        found = yield from self._each(of_row, ordered)
         losses = torch.zeros(len(prompts), dtype=torch.float64)
-        for index, row in enumerate(ordered):
-            loss, gradients = found[index]
+        for row, (loss, gradients) in (yield from self._each(of_group, groups)):
             losses[row.prompt] += loss * row.weight
             self._model.add(prefixes[row.prompt], gradients)
         section = self._shared(len(prompts))
@@ -88,38 +96,42 @@ class RowPasses:
 
         for number, of_rows in filter(None, side_by_side(of_prompt, range(len(prompts)), self._workers)):
             prompts[number].grad = of_rows
-        give_back_freed_memory()
+        self._gradients += 1
+        if self._gradients % GIVE_BACK == 0:
+            give_back_freed_memory()
         return losses
 
     def _loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        prefixes = self._prefixes(prompts, rows)
-        ordered = _longest_first(rows)
+        prefixes, groups = self._prefixes(prompts, rows), self._groups(rows)
 
-        def of_row(row: Row) -> float:
-            return self._model.loss(prefixes[row.prompt], row)
+        def of_group(group: Sequence[Row]) -> list[float]:
+            return self._model.losses([prefixes[row.prompt] for row in group], group)
 
-        found = yield from self._each(of_row, ordered)
         losses = torch.zeros(len(prompts), dtype=torch.float64)
-        for index, row in enumerate(ordered):
-            losses[row.prompt] += found[index] * row.weight
+        for row, loss in (yield from self._each(of_group, groups)):
+            losses[row.prompt] += loss * row.weight
         return losses
 
+    def _groups(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """The rows that go through the layers together, for as many workers as there are."""
+        return grouped(rows, workers_for(len(rows), self._workers), self._together)
+
     def _each(
-        self, of_row: Callable[[Row], Result], ordered: Sequence[Row]
-    ) -> Generator[int, None, dict[int, Result]]:
-        """What `of_row` makes of each row, by its index; tells how many are done, also while none more is."""
-        found: dict[int, Result] = {}
-        pieces = side_by_side(of_row, ordered, self._workers, _tokens, LOOK_SECONDS)
+        self, of_group: Callable[[Sequence[Row]], list[Result]], groups: Sequence[Sequence[Row]]
+    ) -> Generator[int, None, list[tuple[Row, Result]]]:
+        """What `of_group` makes of each row of each group; tells how many rows are done, also while none more is."""
+        found: dict[int, list[Result]] = {}
+        pieces = side_by_side(of_group, groups, self._workers, _tokens, self._together, LOOK_SECONDS)
         try:
             for piece in pieces:
                 if piece is not None:
                     found[piece[0]] = piece[1]
-                yield len(found)
+                yield sum(map(len, found.values()))
         except GeneratorExit:  # the rows under way need not come to their end
             with self._model.abandoned():
                 pieces.close()
             raise
-        return found
+        return [pair for index, group in enumerate(groups) for pair in zip(group, found[index], strict=True)]
 
     def _prefixes(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> list[Prefix]:
         """What stands in front of the rows of each prompt: the same tokens in all of them, and the prompt."""
@@ -137,23 +149,36 @@ class RowPasses:
         return functools.partial(self.section, threads=workers_for(items, self._workers))
 
 
-def _longest_first(rows: Sequence[Row]) -> list[Row]:
-    """So that the cores end at about the same time."""
-    return sorted(rows, key=lambda row: (-row.example.tokens, row.example.task_id, row.prompt))
+def grouped(rows: Sequence[Row], workers: int, together: int) -> list[list[Row]]:
+    """Groups of rows, of up to `together` tokens as far as single rows have not more, the largest first.
+
+    They are of about the same size and as many for each worker, so that all end at about the same time.
+    """
+    longest_first = sorted(rows, key=lambda row: (-row.example.tokens, row.example.task_id, row.prompt))
+    count = -(-_tokens(rows) // together)
+    while True:
+        count = min(len(rows), -(-count // workers) * workers)
+        groups = [(0, number, list[Row]()) for number in range(count)]
+        for row in longest_first:
+            tokens, number, least = groups[0]
+            heapq.heapreplace(groups, (tokens + row.example.tokens, number, [*least, row]))
+        if all(len(group) == 1 or tokens <= together for tokens, _, group in groups):
+            return [group for _, _, group in sorted(groups, reverse=True)]
+        count += 1 + count // 16
 
 
-def _tokens(row: Row) -> int:
-    return row.example.tokens
+def _tokens(group: Sequence[Row]) -> int:
+    return sum(row.example.tokens for row in group)
 
 
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, size: Callable[[Item], int] = lambda _: 0,
-    seconds: float | None = None,
+    together: int = 0, seconds: float | None = None,
 ) -> Generator[tuple[int, Result] | None, None, None]:
     """What `work` makes of each item, with its index, as it is ready; the first items are taken first.
 
     `workers` items are under way at a time, as far as there are cores, and share them: with as many workers as cores
-    torch uses one in each. Large items do not meet: while the sizes under way would be over TOGETHER a worker, a
+    torch uses one in each. Large items do not meet: while the sizes under way would be over `together` a worker, a
     smaller one goes first. The caller may take its time between two results or leave: few more are computed then. After
     so many seconds without a result it gets None.
     """
@@ -165,7 +190,7 @@ def side_by_side(
 
     def take() -> int:
         with lock:
-            room = TOGETHER * count - sum(under_way)
+            room = together * count - sum(under_way)
             index = next((index for index in left if size(items[index]) <= room), left[-1])
             left.remove(index)
             under_way.append(size(items[index]))
