@@ -31,10 +31,10 @@ LIBRARY_BYTES = 480_000_000
 ROW_TOKENS, BLAS_ROW_TOKENS = 384, 768
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
 oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
-HEAP_SHARE, BLAS_HEAP_SHARE = 2.3, 1.45
-"""What the C library's heap grows to on a CPU, as a multiple of what the largest rows under way need: it keeps blocks
-of rows that are done, and most fit no other row. Measured with SmolLM2-135M, one and two rows at a time, where oneDNN
-multiplies and where BLAS does, which needs no copies of its inputs."""
+HEAP_SHARE, BLAS_HEAP_SHARE = 2.1, 1.1
+"""What the C library's heap grows to on a CPU, as a multiple of what so many tokens under way need: it keeps blocks of
+rows that are done, and most fit no other row. Measured with SmolLM2-135M on one and two cores, where oneDNN multiplies
+and where BLAS does, which needs no copies of its inputs, and has fewer tokens under way than it may."""
 AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
 """Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
 CUDA_BYTES = 500_000_000
@@ -149,11 +149,12 @@ def estimate_memory(
     if config.dataset.path is None:
         longest = min(longest, virtual + text + LONGEST_PROBLEM)
     rows = min(config.training.batch_size, train_problems)
+    step = min(config.training.batch_size * config.training.gradient_accumulation_steps, train_problems)
     if device == "cpu":
         rows = min(rows, cores or os.cpu_count() or 1)
     kept = activation_bytes(shape, arithmetic) if device == "cuda" else row_bytes(shape)
     scores = score_bytes(shape, arithmetic) if device == "cuda" else 4 * shape.vocabulary
-    tokens = rows * longest if device == "cuda" else min(rows * longest, max(longest, rows * row_tokens()))
+    tokens = rows * longest if device == "cuda" else min(step * longest, max(longest, rows * row_tokens()))
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     copied = shape.parameters if device == "cpu" and not avx2_at_most() else 0

@@ -26,10 +26,6 @@ Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.5
 """How often a caller may look after other things while rows take long."""
-GIVE_BACK = 4
-"""After so many gradients what the heap keeps goes back to the system: blocks of rows that are done fit later rows ever
-less, and it grows. After each one, 160,000 to 300,000 pages of the next step were faulted in again, 2 to 3 % of its time.
-"""
 
 
 class RowPasses:
@@ -47,7 +43,6 @@ class RowPasses:
         share_one_heap()
         self.section: Section = untimed
         self._model, self._workers, self._together = RowModel(loaded.model, label_smoothing), workers, row_tokens()
-        self._gradients = 0
         self._shape = shape_of(loaded.model.config.to_dict())
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
@@ -96,9 +91,7 @@ class RowPasses:
 
         for number, of_rows in filter(None, side_by_side(of_prompt, range(len(prompts)), self._workers)):
             prompts[number].grad = of_rows
-        self._gradients += 1
-        if self._gradients % GIVE_BACK == 0:
-            give_back_freed_memory()
+        give_back_freed_memory()
         return losses
 
     def _loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
