@@ -14,8 +14,10 @@ OUT_OF_MEMORY_ADVICE = (
     "to float16; lower soft_prompts.num_virtual_tokens; lower dataset.max_length"
 )
 
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
-              "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc", "std::bad_array_new_length")
+_NO_MEMORY = (
+    "can't allocate memory", "Cannot allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc", "std::bad_array_new_length",
+)
 
 
 def failure(error: Exception, advice: str) -> RunFailed:
@@ -40,7 +42,7 @@ def failure_of_run(error: Exception, folder: RunFolder, command: str) -> RunFail
     return failed.model_copy(update={"remedy": "; ".join(filter(None, [failed.remedy, again]))})
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device or the machine had no memory left; on a CPU torch raises a RuntimeError then."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -12,7 +12,7 @@ import functools
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt's numbers, malloc.h
 LARGE = 8 << 20
-"""Bytes of a block that threads had better take from the system: more than a layer's MLP gives of a core's rows."""
+"""Bytes of a block that threads had better take from the system. Of 600 tokens SmolLM2's MLP gives 3.7 and 7.4 MB."""
 KEPT = 256 << 20
 """Bytes at the end of the heap that may stay unused."""
 LARGEST = 32 << 20

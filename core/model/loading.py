@@ -19,6 +19,7 @@ import torch
 from core.contract.config import DEMO_PACKAGE, Config, ModelSettings
 from core.contract.errors import ModelError
 from core.contract.events import Notice
+from core.failure import is_out_of_memory
 from core.model.conversion import converted_from_gguf
 from core.model.memory import free_bytes
 
@@ -193,11 +194,9 @@ def explained(settings: ModelSettings) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (MemoryError, torch.OutOfMemoryError):
-        raise ModelError(f"{name} does not fit in memory", "free memory or choose a smaller model.name") from None
     except Exception as error:
         causes = list(_chain(error))
-        if any("can't allocate memory" in str(cause) for cause in causes):  # what torch raises on a CPU
+        if any(is_out_of_memory(cause) for cause in causes):
             raise ModelError(f"{name} does not fit in memory", "free memory or choose a smaller model.name") from error
         if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
             raise ModelError(f"model.name: {name} is gated",

@@ -108,6 +108,7 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None, status_code=403, text=
     (errors.LocalEntryNotFoundError("offline"), "the hub cannot be reached"),
     (ConnectionError("no route"), "the hub cannot be reached"),
     (MemoryError(), "does not fit in memory"),
+    (RuntimeError("unable to mmap 8 bytes from file <x>: Cannot allocate memory (12)"), "does not fit in memory"),
     (ValueError("odd\nlines"), "cannot be loaded: odd"),
 ])
 def test_what_the_hub_says_becomes_advice(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:

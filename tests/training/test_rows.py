@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.models.gpt2 import GPT2Config
 
+from core.contract.errors import OutOfMemory
 from core.data.batches import Example, Row, rows_of
 from core.model import onednn
 from core.model.llama import can_be_written_out, has_known_parts
@@ -177,6 +178,28 @@ def test_a_row_is_the_same_alone_and_among_others(together: int, loaded: LoadedM
         found.append((losses, *(prompt.grad for prompt in prompts)))
     for alone, among in zip(*found, strict=True):
         torch.testing.assert_close(among, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_where_memory_runs_out_cores_are_given_up_first_and_then_rows_at_a_time(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    passes, most = RowPasses(loaded, 2), 1
+    gradients = passes._model.gradients
+
+    def short_of_memory(prefixes: Any, rows: Any, section: Any) -> Any:
+        if len(rows) > most:
+            raise MemoryError
+        return gradients(prefixes, rows, section)
+
+    monkeypatch.setattr(passes._model, "gradients", short_of_memory)
+    prompt, rows = nn.Parameter(torch.randn(3, 64)), made([40] * 16)
+    told = [each.what for each in passes.gradient([prompt], rows) if not isinstance(each, int)]
+    assert told == [f"out of memory with {before} rows at a time: {after} from now on"
+                    for before, after in ((16, 8), (8, 4), (4, 2), (2, 1))]
+    most = 0
+    with pytest.raises(OutOfMemory, match="a single row of 43 tokens"):
+        list(passes.gradient([prompt], rows))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

@@ -68,7 +68,8 @@ class RowPasses:
                 needed = longest * row_bytes(self._shape) if self._shape else None
                 raise does_not_fit(longest, needed, torch.device("cpu"))
             workers = workers_for(len(rows), self._workers)
-            self._workers, self._together = (workers // 2, self._together) if workers > 1 else (1, 1)
+            largest = max((_tokens(group) for group in self._groups(rows) if len(group) > 1), default=1)
+            self._workers, self._together = (workers // 2, largest) if workers > 1 else (1, largest // 2)
             return before, under_way()
 
         return halving(lambda: run(prompts, rows), halve)

@@ -69,7 +69,7 @@ class ByOneDnn:
 class ByBlas:
     """Products by numpy's BLAS where a thread computes alone, and by torch's where several share a product.
 
-    Each thread's calls of numpy should be its own: `core.cli` sets OPENBLAS_NUM_THREADS to 1.
+    So numpy's should take one thread for each call: `core.cli` sets OPENBLAS_NUM_THREADS to 1.
     """
 
     def __init__(self, *layers: nn.Linear, laid_out: bool) -> None:  # noqa: ARG002 - nothing to lay out
