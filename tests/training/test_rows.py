@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 import random
 import threading
 import time
@@ -31,8 +32,11 @@ from core.model.llama import can_be_written_out, has_known_parts
 from core.model.loading import LoadedModel, Precision
 from core.training.fit import row_passes
 from core.training.passes import result_of
+from core.training.rows.layers import Layer
+from core.training.rows.model import Exchange
 from core.training.rows.passes import RowPasses, grouped, side_by_side
 from core.training.rows.products import ByBlas, ByOneDnn, frozen_linear
+from core.training.rows.workspace import Workspace
 from core.training.setup import choose_passes
 from tests.training.conftest import MakeTrainer
 
@@ -187,10 +191,10 @@ def test_where_memory_runs_out_cores_are_given_up_first_and_then_rows_at_a_time(
     passes, most = RowPasses(loaded, 2), 1
     gradients = passes._model.gradients
 
-    def short_of_memory(prefixes: Any, rows: Any, section: Any) -> Any:
+    def short_of_memory(rows: Any, *more: Any) -> Any:
         if len(rows) > most:
             raise MemoryError
-        return gradients(prefixes, rows, section)
+        return gradients(rows, *more)
 
     monkeypatch.setattr(passes._model, "gradients", short_of_memory)
     prompt, rows = nn.Parameter(torch.randn(3, 64)), made([40] * 16)
@@ -200,6 +204,75 @@ def test_where_memory_runs_out_cores_are_given_up_first_and_then_rows_at_a_time(
     most = 0
     with pytest.raises(OutOfMemory, match="a single row of 43 tokens"):
         list(passes.gradient([prompt], rows))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("part", ["gradients", "losses", "prefixes"])
+def test_an_error_of_a_part_is_that_of_the_pass(
+    part: str, workers: int, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    passes, layers = RowPasses(loaded, workers), []
+    forward = Layer.forward
+
+    def fails(self: Layer, x: torch.Tensor, *more: Any) -> Any:
+        of_prefixes = len(x) == 6
+        layers.append(self)
+        if of_prefixes == (part == "prefixes") and self is passes._model._layers[-1]:
+            raise ZeroDivisionError
+        return forward(self, x, *more)
+
+    monkeypatch.setattr(Layer, "forward", fails)
+    prompts = [nn.Parameter(torch.randn(3, 64)) for _ in range(2)]
+    rows = [dataclasses.replace(row, prompt=number % 2) for number, row in enumerate(made([40] * 8))]
+    with pytest.raises(ZeroDivisionError):
+        result_of((passes.loss if part == "losses" else passes.gradient)(prompts, rows))
+    assert all(prompt.grad is None for prompt in prompts)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sums_do_not_depend_on_who_was_first(
+    workers: int, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    gradient, draw = Layer.gradient, random.Random(0)
+    passes, prompt = RowPasses(loaded, workers), nn.Parameter(torch.randn(3, 64))
+    passes._together = 60
+
+    def late(self: Layer, *arguments: Any) -> torch.Tensor:
+        time.sleep(draw.random() / 100)
+        return gradient(self, *arguments)
+
+    monkeypatch.setattr(Layer, "gradient", late)
+    found = []
+    for _ in range(5):
+        losses = result_of(passes.gradient([prompt], made([40, 9, 17, 30, 12, 25, 50])))
+        found.append((losses, prompt.grad))
+    assert all(torch.equal(one, first) for each in found for one, first in zip(each, found[0], strict=True))
+
+
+def test_a_workspace_gives_no_memory_twice_and_after_a_reset_the_same_again() -> None:
+    workspace, draw = Workspace(), random.Random(0)
+    sizes = [1, 7, 300, 3 << 20, 20 << 20, *(draw.randint(1, 2 << 20) for _ in range(30))]
+    found = []
+    for _ in range(3):
+        taken = [workspace.take(1, size) for size in sizes]
+        places = sorted((part.data_ptr(), part.data_ptr() + part.nbytes) for part in taken)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+        assert all(start % 64 == 0 for start, _ in places)
+        found.append([part.data_ptr() for part in taken])
+        workspace.reset()
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_step_computes_in_the_memory_of_the_one_before(loaded: LoadedModel) -> None:
+    passes, prompt = RowPasses(loaded, 1), nn.Parameter(torch.randn(3, 64))
+    held = []
+    for _ in range(3):
+        result_of(passes.gradient([prompt], made([40, 9, 17, 30, 12, 25, 50])))
+        held.append([block for each in (*passes._free, passes._of_prefixes) for block in each._blocks])
+    assert len(held[0]) == 2
+    assert all(len(each) == 2 and all(map(operator.is_, each, held[0])) for each in held)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -259,26 +332,31 @@ def test_who_leaves_a_pass_does_not_wait_for_the_rows_under_way(
     monkeypatch.setattr("core.training.rows.passes.LOOK_SECONDS", 0.01)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     passes = RowPasses(loaded, 2)
-    layers, reached = passes._model._layers, threading.Event()
-    forward, taken = type(layers[0]).forward, []
+    layers, reached, ended = passes._model._layers, threading.Event(), threading.Event()
+    forward, end, taken = Layer.forward, Exchange.end, []
 
     def slow(self: Any, *arguments: Any, **more: Any) -> Any:
         taken.append(self)
         if arguments[0].shape[0] > 5:  # a row's, not the prefix's
             reached.set()
             deadline = time.monotonic() + 60
-            while not passes._model._abandoned and time.monotonic() < deadline:
+            while not ended.is_set() and time.monotonic() < deadline:
                 time.sleep(0.001)
         return forward(self, *arguments, **more)
 
-    monkeypatch.setattr(type(layers[0]), "forward", slow)
+    def told(self: Exchange) -> None:
+        end(self)
+        ended.set()
+
+    monkeypatch.setattr(Layer, "forward", slow)
+    monkeypatch.setattr(Exchange, "end", told)
     prompts = [nn.Parameter(torch.randn(3, 64))]
     pieces = passes.gradient(prompts, rows_of([Example(str(n), (), tuple(range(9, 40)), (5, 6)) for n in range(8)]))
     assert next(pieces) == 0, "nothing is done yet, and the caller may look after other things"
     assert reached.wait(60)
     pieces.close()
     assert len(taken) <= len(layers) + 2, "each of the two rows under way ended at its next layer"
-    monkeypatch.setattr(type(layers[0]), "forward", forward)
+    monkeypatch.setattr(Layer, "forward", forward)
     assert torch.isfinite(result_of(passes.gradient(prompts, rows_of([Example("x", (), (1, 2), (3,))])))).all()
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from core.training.rows.workspace import Take
+
 BLOCK = 128
 """Queries at a time: with fewer there are more products, with more a larger share of the scores lies in the future."""
 KEPT = 256
@@ -19,7 +21,7 @@ computed once more."""
 
 
 def attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, result: torch.Tensor
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, result: torch.Tensor, take: Take
 ) -> list[torch.Tensor | None]:
     """Attention of the last m of n tokens.
 
@@ -27,17 +29,19 @@ def attend(
         query: [shared, group, m, width], scaled: the query heads that share a key-value head are a group.
         keys, values: [shared, n, width].
         result: [m, shared, group, width], which is written.
+        take: gives the memory of probabilities that are kept.
 
     Returns:
         The probabilities of each block, or None, for the gradient.
     """
     shared, group, tokens, width = query.shape
     by_head = result.permute(1, 2, 0, 3)
+    keep = keys.shape[1] <= KEPT
     kept: list[torch.Tensor | None] = []
     for start, end, seen in _blocks(tokens, keys.shape[1]):
-        probability = _probabilities(query[:, :, start:end], keys[:, :seen])
+        probability = _probabilities(query[:, :, start:end], keys[:, :seen], take if keep else torch.empty)
         by_head[:, :, start:end] = torch.bmm(probability, values[:, :seen]).view(shared, group, end - start, width)
-        kept.append(probability if keys.shape[1] <= KEPT else None)
+        kept.append(probability if keep else None)
     return kept
 
 
@@ -62,10 +66,11 @@ def attend_gradient(
     return of_query
 
 
-def _probabilities(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+def _probabilities(query: torch.Tensor, keys: torch.Tensor, take: Take = torch.empty) -> torch.Tensor:
     """Of a block of the last queries [shared, group, size, width] over all keys: [shared, group × size, n]."""
     shared, group, size, width = query.shape
-    scores = torch.bmm(query.reshape(shared, group * size, width), keys.transpose(1, 2))
+    scores = take(shared * group * size, keys.shape[1]).view(shared, group * size, -1)
+    torch.bmm(query.reshape(shared, group * size, width), keys.transpose(1, 2), out=scores)
     scores.view(shared, group, size, -1)[..., -size:].add_(_future(size))
     return torch.softmax(scores, dim=-1, out=scores)
 

@@ -16,6 +16,7 @@ from torch.nn.functional import silu
 
 from core.training.rows.attention import attend, attend_gradient
 from core.training.rows.products import frozen_linear
+from core.training.rows.workspace import Take
 
 
 class Norm:
@@ -105,7 +106,8 @@ class Layer:
         self.down = frozen_linear(mlp.down_proj, laid_out=laid_out)
 
     def forward(
-        self, x: torch.Tensor, rotations: Sequence[Rotation], pasts: Sequence[KeysValues], lasts: Sequence[int]
+        self, x: torch.Tensor, rotations: Sequence[Rotation], pasts: Sequence[KeysValues], lasts: Sequence[int],
+        take: Take = torch.empty,
     ) -> tuple[torch.Tensor, Trace]:
         """The layer's output at the last tokens of each sequence.
 
@@ -114,6 +116,7 @@ class Layer:
             rotations: of each sequence; as long as it is.
             pasts: keys and values of the tokens that stand before each.
             lasts: number of tokens at the end of each whose output is wanted.
+            take: gives the memory of the output and of what the trace holds.
 
         Returns:
             [sum of `lasts`, H], and the trace, whose keys and values include those before a sequence.
@@ -123,19 +126,20 @@ class Layer:
         parts = [part.view(len(x), -1, self.width).split(lengths) for part in self.query_key_value(normed)]
         attended = x.new_empty(sum(lasts), self.shared, self.heads // self.shared, self.width)
         sequences = [
-            self._attend(*sequence) for sequence in zip(*parts, rotations, pasts, attended.split(lasts), strict=True)
+            self._attend(*sequence, take)
+            for sequence in zip(*parts, rotations, pasts, attended.split(lasts), strict=True)
         ]
-        (middle,) = self.output(attended.view(len(attended), -1))
+        (middle,) = self.output(attended.view(len(attended), -1), take)
         for total, more in zip(middle.split(lasts), x.split(lengths), strict=True):
             total.add_(more[-len(total) :])
         normed, middle_inverse = self.before_mlp(middle)
-        gate, up = self.gate_up(normed)
-        (result,) = self.down(silu(gate).mul_(up))
+        gate, up = self.gate_up(normed, take)
+        (result,) = self.down(silu(gate).mul_(up), take)
         return result.add_(middle), Trace(x, inverse, sequences, middle, middle_inverse, gate, up)
 
     def _attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotation: Rotation, past: KeysValues,
-        result: torch.Tensor,
+        result: torch.Tensor, take: Take,
     ) -> Attended:
         """Attention of the last tokens of one sequence, as many as `result` [last, shared, group, width] has.
 
@@ -144,13 +148,15 @@ class Layer:
             past: of the tokens before it.
         """
         tokens, last, before = len(keys), len(result), past[0].shape[1]
-        query = result.new_empty(self.shared, self.heads // self.shared, last, self.width)
+        query = take(self.heads * last, self.width).view(self.shared, -1, last, self.width)
         rotation.scaled(self.scaling).turn(queries[-last:], query.view(self.heads, last, self.width).transpose(0, 1))
-        all_keys, all_values = (keys.new_empty(self.shared, before + tokens, self.width) for _ in range(2))
+        all_keys, all_values = (
+            take(self.shared * (before + tokens), self.width).view(self.shared, -1, self.width) for _ in range(2)
+        )
         all_keys[:, :before], all_values[:, :before] = past
         rotation.turn(keys, all_keys[:, before:].transpose(0, 1))
         all_values[:, before:] = values.transpose(0, 1)
-        return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result))
+        return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result, take))
 
     def gradient(
         self, of_result: torch.Tensor, trace: Trace, rotations: Sequence[Rotation], of_keys_values: Sequence[KeysValues]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +14,67 @@ from core.model.memory import free_bytes
 from core.training.profile import Section
 from core.training.rows.layers import KeysValues, Layer, Norm, Rotation, Trace
 from core.training.rows.products import frozen_linear
+from core.training.rows.workspace import Take
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
-class Prefix:
-    """A soft prompt, and what stands before it, on its way through the layers; `gradients` is what rows sent back.
-
-    Keys, values and gradients are of each layer.
-    """
-
-    rotation: Rotation
-    traces: list[Trace]
-    keys_values: list[KeysValues]
-    gradients: list[KeysValues]
-
-    @property
-    def length(self) -> int:
-        """Tokens, virtual and others."""
-        return self.keys_values[0][0].shape[1]
-
-
 class Abandoned(Exception):
     """Nobody waits for these sequences any more."""
+
+
+class Exchange:
+    """What prefixes and the groups of rows behind them give each other, layer by layer, from threads of their own.
+
+    Args:
+        lengths: tokens of each prompt's prefix, virtual and others.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = lengths
+        self._keys_values: dict[int, list[KeysValues]] = {}
+        self._gradients: dict[tuple[int, int], dict[int, KeysValues]] = {}
+        self._changed, self._ended = threading.Condition(), False
+
+    def end(self) -> None:
+        """From now on whoever waits or looks gets `Abandoned`."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def give_keys_values(self, layer: int, of_prefixes: list[KeysValues]) -> None:
+        """Those of each prefix."""
+        with self._changed:
+            self._keys_values[layer] = of_prefixes
+            self._changed.notify_all()
+
+    def keys_values(self, layer: int) -> list[KeysValues]:
+        """Those of each prefix, as soon as they are there."""
+        with self._changed:
+            self._wait_for(lambda: layer in self._keys_values)
+            return self._keys_values[layer]
+
+    def give_gradients(self, layer: int, group: int, by_prompt: dict[int, KeysValues]) -> None:
+        """What a group of rows sends back to the prefixes in front of it."""
+        with self._changed:
+            self._gradients[layer, group] = by_prompt
+            self._changed.notify_all()
+
+    def gradients(self, layer: int, group: int) -> dict[int, KeysValues]:
+        """What a group of rows sent back, as soon as it is there, and once."""
+        with self._changed:
+            self._wait_for(lambda: (layer, group) in self._gradients)
+            return self._gradients.pop((layer, group))
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        self._changed.wait_for(lambda: self._ended or ready())
+        self.check_wanted()
+
+    def check_wanted(self) -> None:
+        """Raise `Abandoned` where that is so."""
+        if self._ended:
+            raise Abandoned
 
 
 class RowModel:
@@ -51,7 +86,7 @@ class RowModel:
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))
         laid_out = size < free_bytes(torch.device("cpu")) // 2
-        self._abandoned, self._label_smoothing = False, label_smoothing
+        self._label_smoothing = label_smoothing
         self._embedding: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
         with torch.inference_mode():
@@ -59,55 +94,75 @@ class RowModel:
             self._norm = Norm(inner.norm)
             self._head = frozen_linear(head, laid_out=laid_out)
 
-    @contextlib.contextmanager
-    def abandoned(self) -> Iterator[None]:
-        """While the block runs, sequences under way in other threads end at their next layer, with `Abandoned`."""
-        self._abandoned = True
-        try:
-            yield
-        finally:
-            self._abandoned = False
+    def prefixes(
+        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange, groups: int = 0,
+        take: Take = torch.empty,
+    ) -> list[torch.Tensor]:
+        """Take tokens, and the soft prompt [V, H] behind them, through the layers, and back what groups of rows send.
+
+        Returns:
+            The gradient of each soft prompt [V, H], where there are groups; else nothing.
+        """
+        of_prefixes = self._prefixes(before, prompts, exchange, groups, take)
+        # cloned out here, or no optimizer may change it
+        return [part[-len(prompt) :].clone() for part, prompt in zip(of_prefixes, prompts, strict=bool(groups))]
 
     @torch.inference_mode()
-    def prefix(self, before: Sequence[int], prompt: torch.Tensor, section: Section) -> Prefix:
-        """Take tokens, and the soft prompt [V, H] behind them, through the layers."""
-        with section("forward"):
-            x = torch.cat([self._embedding(torch.tensor(before, dtype=torch.long)), prompt])
-            rotation = self._rotation(0, x)
-            traces: list[Trace] = []
-            for layer in self._layers:
-                nothing = x.new_empty(layer.shared, 0, layer.width)
-                x, trace = layer.forward(x, [rotation], [(nothing, nothing)], [len(x)])
+    def _prefixes(
+        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange, groups: int,
+        take: Take,
+    ) -> Sequence[torch.Tensor]:
+        """The gradient of each prefix [tokens, H], where there are groups of rows to send any."""
+        x = torch.cat([
+            part for tokens, prompt in zip(before, prompts, strict=True)
+            for part in (self._embedding(torch.tensor(tokens, dtype=torch.long)), prompt)
+        ])
+        lengths = exchange.lengths
+        rotations, traces = [self._rotation(0, part) for part in x.split(lengths)], []
+        for number, layer in enumerate(self._layers):
+            exchange.check_wanted()
+            nothing = x.new_empty(layer.shared, 0, layer.width)
+            x, trace = layer.forward(x, rotations, [(nothing, nothing)] * len(lengths), lengths, take)
+            exchange.give_keys_values(number, [(sequence.keys, sequence.values) for sequence in trace.sequences])
+            if groups:
                 traces.append(trace)
-            keys_values = [(trace.sequences[0].keys, trace.sequences[0].values) for trace in traces]
-            gradients = [(torch.zeros_like(keys), torch.zeros_like(values)) for keys, values in keys_values]
-            return Prefix(rotation, traces, keys_values, gradients)
+        if not groups:
+            return []
+        of_x = torch.zeros_like(x)
+        for number, layer in reversed([*enumerate(self._layers)]):
+            trace = traces.pop()
+            sent = [(torch.zeros_like(prefix.keys), torch.zeros_like(prefix.values)) for prefix in trace.sequences]
+            for group in range(groups):  # in this order, whoever was first
+                for prompt, gradients in exchange.gradients(number, group).items():
+                    _add(sent[prompt], gradients)
+            of_x = layer.gradient(of_x, trace, rotations, sent)
+        return of_x.split(lengths)
 
     @torch.inference_mode()
-    def losses(self, prefixes: Sequence[Prefix], rows: Sequence[Row]) -> list[float]:
+    def losses(self, rows: Sequence[Row], exchange: Exchange) -> list[float]:
         """Cross-entropy in nats, summed over the supervised tokens of each row, which stands behind its prefix."""
-        x, rotations = self._begin(prefixes, rows)
-        for layer, pasts, lasts in self._plan(prefixes, rows):
+        x, rotations = self._begin(rows, exchange)
+        for layer, pasts, lasts in self._plan(rows, exchange):
             x, _ = layer.forward(x, rotations, pasts, lasts)
         return _sums(cross_entropy(self._head(self._norm(x)[0])[0], _column(rows)), rows)
 
     @torch.inference_mode()
     def gradients(
-        self, prefixes: Sequence[Prefix], rows: Sequence[Row], section: Section
-    ) -> list[tuple[float, list[KeysValues]]]:
-        """Those losses, and the gradients of each row's weight times its loss with regard to its prefix.
+        self, rows: Sequence[Row], exchange: Exchange, group: int, take: Take, section: Section
+    ) -> list[float]:
+        """Those losses; the gradients of each row's weight times its loss go to its prefix, layer by layer.
 
         They are of the loss with label smoothing, where there is any, and of the keys and values of each layer.
         """
         with section("forward"):
-            x, rotations = self._begin(prefixes, rows)
+            x, rotations = self._begin(rows, exchange)
             traces: list[Trace] = []
-            for layer, pasts, lasts in self._plan(prefixes, rows):
-                x, trace = layer.forward(x, rotations, pasts, lasts)
+            for layer, pasts, lasts in self._plan(rows, exchange):
+                x, trace = layer.forward(x, rotations, pasts, lasts, take)
                 traces.append(trace)
         with section("head"):
             normed, inverse = self._norm(x)
-            (logits,), target = self._head(normed), _column(rows)
+            (logits,), target = self._head(normed, take), _column(rows)
             losses = _sums(cross_entropy(logits, target), rows)
             smoothed = self._label_smoothing
             of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, smoothed - 1))
@@ -117,51 +172,28 @@ class RowModel:
                 of_row.mul_(row.weight)
             of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse)
         with section("backward"):
-            found: list[list[KeysValues]] = [[] for _ in rows]
-            for layer in reversed(self._layers):
-                self._check_wanted()
+            for number, layer in reversed([*enumerate(self._layers)]):
+                exchange.check_wanted()
                 trace = traces.pop()
                 sent = [(torch.zeros_like(row.keys), torch.zeros_like(row.values)) for row in trace.sequences]
                 of_x = layer.gradient(of_x, trace, rotations, sent)
-                for of_prefix, prefix, (of_keys, of_values) in zip(found, prefixes, sent, strict=True):
-                    of_prefix.append((of_keys[:, : prefix.length].clone(), of_values[:, : prefix.length].clone()))
-        return [(loss, of_prefix[::-1]) for loss, of_prefix in zip(losses, found, strict=True)]
+                exchange.give_gradients(number, group, _of_prefixes(rows, sent, exchange.lengths))
+        return losses
 
-    @torch.inference_mode()
-    def add(self, prefix: Prefix, gradients: Sequence[KeysValues]) -> None:
-        """Add what `gradients` gave of a row to what the prefix has been sent back."""
-        for (keys, values), (more_keys, more_values) in zip(prefix.gradients, gradients, strict=True):
-            keys.add_(more_keys)
-            values.add_(more_values)
-
-    def prefix_gradient(self, prefix: Prefix, virtual_tokens: int, section: Section) -> torch.Tensor:
-        """The gradient of the soft prompt [V, H] from all that was sent back; the prefix is used up."""
-        with torch.inference_mode(), section("backward"):
-            of_x = torch.zeros_like(prefix.traces[-1].x)
-            for layer, of_keys_values in zip(reversed(self._layers), reversed(prefix.gradients), strict=True):
-                of_x = layer.gradient(of_x, prefix.traces.pop(), [prefix.rotation], [of_keys_values])
-        return of_x[-virtual_tokens:].clone()  # out here, or no optimizer may change it
-
-    def _begin(self, prefixes: Sequence[Prefix], rows: Sequence[Row]) -> tuple[torch.Tensor, list[Rotation]]:
+    def _begin(self, rows: Sequence[Row], exchange: Exchange) -> tuple[torch.Tensor, list[Rotation]]:
         """Embedded input [n, H] of rows end to end, of which the last target predicts nothing, and their rotations."""
         tokens = [[*row.example.context, *row.example.target[:-1]] for row in rows]
         x = self._embedding(torch.tensor(list(chain.from_iterable(tokens))))
         parts = x.split([len(row) for row in tokens])
-        return x, [self._rotation(prefix.length, part) for prefix, part in zip(prefixes, parts, strict=True)]
+        return x, [self._rotation(exchange.lengths[row.prompt], part) for row, part in zip(rows, parts, strict=True)]
 
-    def _plan(
-        self, prefixes: Sequence[Prefix], rows: Sequence[Row]
-    ) -> Iterator[tuple[Layer, list[KeysValues], list[int]]]:
+    def _plan(self, rows: Sequence[Row], exchange: Exchange) -> Iterator[tuple[Layer, list[KeysValues], list[int]]]:
         """Each layer, what each row attends to before itself, and how many of its last outputs anybody needs."""
         tokens = [len(row.example.context) + len(row.example.target) - 1 for row in rows]
         for number, layer in enumerate(self._layers):
-            self._check_wanted()
-            pasts = [prefix.keys_values[number] for prefix in prefixes]
+            of_prefixes = exchange.keys_values(number)
+            pasts = [of_prefixes[row.prompt] for row in rows]
             yield layer, pasts, _lasts(rows) if layer is self._layers[-1] else tokens
-
-    def _check_wanted(self) -> None:
-        if self._abandoned:
-            raise Abandoned
 
     def _rotation(self, start: int, x: torch.Tensor) -> Rotation:
         """Of len(x) tokens, the first of which is at position `start`."""
@@ -178,6 +210,25 @@ def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     total = logits.exp_().sum(dim=-1, keepdim=True)
     logits.div_(total)
     return (total.double().log() - chosen).squeeze(1)
+
+
+def _of_prefixes(
+    rows: Sequence[Row], sent: Sequence[KeysValues], lengths: Sequence[int]
+) -> dict[int, KeysValues]:
+    """What is sent back to each prompt's prefix, out of the gradients of all that each row attends to."""
+    found: dict[int, KeysValues] = {}
+    for row, (of_keys, of_values) in zip(rows, sent, strict=True):
+        before = slice(lengths[row.prompt])
+        if row.prompt in found:
+            _add(found[row.prompt], (of_keys[:, before], of_values[:, before]))
+        else:
+            found[row.prompt] = of_keys[:, before].clone(), of_values[:, before].clone()
+    return found
+
+
+def _add(total: KeysValues, more: KeysValues) -> None:
+    for part, other in zip(total, more, strict=True):
+        part.add_(other)
 
 
 def _sums(losses: torch.Tensor, rows: Sequence[Row]) -> list[float]:

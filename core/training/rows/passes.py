@@ -14,12 +14,12 @@ from torch import nn
 
 from core.contract.estimate import row_bytes, row_tokens, shape_of
 from core.data.batches import Row
-from core.model.heap import give_back_freed_memory, share_one_heap
+from core.model.heap import keep_freed_memory
 from core.model.loading import LoadedModel
 from core.training.passes import Pieces, does_not_fit, halving, longest_row
 from core.training.profile import Section, untimed
-from core.training.rows.layers import KeysValues
-from core.training.rows.model import Prefix, RowModel
+from core.training.rows.model import Abandoned, Exchange, RowModel
+from core.training.rows.workspace import Workspace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,10 +40,11 @@ class RowPasses:
     """
 
     def __init__(self, loaded: LoadedModel, workers: int, label_smoothing: float = 0.0) -> None:
-        share_one_heap()
+        keep_freed_memory()
         self.section: Section = untimed
         self._model, self._workers, self._together = RowModel(loaded.model, label_smoothing), workers, row_tokens()
         self._shape = shape_of(loaded.model.config.to_dict())
+        self._of_prefixes, self._free = Workspace(), list[Workspace]()
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         """See `core.training.passes.Passes`. Where memory runs out it begins again, with half as many rows at once."""
@@ -67,6 +68,7 @@ class RowPasses:
                 longest = longest_row(prompts, rows)
                 needed = longest * row_bytes(self._shape) if self._shape else None
                 raise does_not_fit(longest, needed, torch.device("cpu"))
+            self._of_prefixes, self._free = Workspace(), []
             workers = workers_for(len(rows), self._workers)
             largest = max((_tokens(group) for group in self._groups(rows) if len(group) > 1), default=1)
             self._workers, self._together = (workers // 2, largest) if workers > 1 else (1, largest // 2)
@@ -75,72 +77,85 @@ class RowPasses:
         return halving(lambda: run(prompts, rows), halve)
 
     def _gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        prefixes, groups = self._prefixes(prompts, rows), self._groups(rows)
-        section = self._shared(len(groups))
+        section = functools.partial(self.section, threads=workers_for(len(self._groups(rows)), self._workers))
 
-        def of_group(group: Sequence[Row]) -> list[tuple[float, list[KeysValues]]]:
-            return self._model.gradients([prefixes[row.prompt] for row in group], group, section)
+        def of_group(group: int, some: Sequence[Row], exchange: Exchange) -> list[float]:
+            try:
+                workspace = self._free.pop()
+            except IndexError:
+                workspace = Workspace()
+            losses = self._model.gradients(some, exchange, group, workspace.take, section)
+            workspace.reset()
+            self._free.append(workspace)
+            return losses
 
-        losses = torch.zeros(len(prompts), dtype=torch.float64)
-        for row, (loss, gradients) in (yield from self._each(of_group, groups)):
-            losses[row.prompt] += loss * row.weight
-            self._model.add(prefixes[row.prompt], gradients)
-        section = self._shared(len(prompts))
-
-        def of_prompt(number: int) -> torch.Tensor:
-            return self._model.prefix_gradient(prefixes[number], len(prompts[number]), section)
-
-        for number, of_rows in filter(None, side_by_side(of_prompt, range(len(prompts)), self._workers)):
-            prompts[number].grad = of_rows
-        give_back_freed_memory()
+        losses, gradients = yield from self._run(of_group, prompts, rows, backwards=True)
+        for prompt, gradient in zip(prompts, gradients, strict=True):
+            prompt.grad = gradient
         return losses
 
     def _loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        prefixes, groups = self._prefixes(prompts, rows), self._groups(rows)
+        def of_group(_group: int, some: Sequence[Row], exchange: Exchange) -> list[float]:
+            return self._model.losses(some, exchange)
 
-        def of_group(group: Sequence[Row]) -> list[float]:
-            return self._model.losses([prefixes[row.prompt] for row in group], group)
-
-        losses = torch.zeros(len(prompts), dtype=torch.float64)
-        for row, loss in (yield from self._each(of_group, groups)):
-            losses[row.prompt] += loss * row.weight
+        losses, _ = yield from self._run(of_group, prompts, rows, backwards=False)
         return losses
 
-    def _groups(self, rows: Sequence[Row]) -> list[list[Row]]:
-        """The rows that go through the layers together, for as many workers as there are."""
-        return grouped(rows, workers_for(len(rows), self._workers), self._together)
+    def _run(
+        self, of_group: Callable[[int, Sequence[Row], Exchange], list[float]], prompts: Sequence[nn.Parameter],
+        rows: Sequence[Row], *, backwards: bool,
+    ) -> Generator[int, None, tuple[torch.Tensor, list[torch.Tensor]]]:
+        """The weighted loss of each prompt, and what the rows sent back, by what `of_group` makes of each group.
 
-    def _each(
-        self, of_group: Callable[[Sequence[Row]], list[Result]], groups: Sequence[Sequence[Row]]
-    ) -> Generator[int, None, list[tuple[Row, Result]]]:
-        """What `of_group` makes of each row of each group; tells how many rows are done, also while none more is."""
-        found: dict[int, list[Result]] = {}
-        pieces = side_by_side(of_group, groups, self._workers, _tokens, self._together, LOOK_SECONDS)
+        What stands in front of the rows of a prompt, the same tokens in all of them and the prompt, goes through the
+        layers in a thread of its own, ahead of them and behind them. Tells how many rows are done, also while none
+        more is.
+        """
+        groups, found = self._groups(rows), dict[int, list[float]]()
+        tokens = {row.prompt: row.example.before for row in rows}
+        before = [tokens.get(number, ()) for number in range(len(prompts))]
+        exchange = Exchange([len(some) + len(prompt) for some, prompt in zip(before, prompts, strict=True)])
+
+        def of_prefixes() -> list[torch.Tensor]:
+            try:
+                values = [prompt.detach() for prompt in prompts]
+                if backwards:
+                    self._of_prefixes.reset()
+                    return self._model.prefixes(before, values, exchange, len(groups), self._of_prefixes.take)
+                return self._model.prefixes(before, values, exchange)
+            except BaseException:
+                exchange.end()
+                raise
+
+        cores = torch.get_num_threads() // workers_for(len(groups), self._workers)
+        pool = ThreadPoolExecutor(1, "prefixes", initializer=torch.set_num_threads, initargs=(cores,))
+        prefixes = pool.submit(of_prefixes)
+        pieces = side_by_side(
+            lambda item: of_group(*item, exchange), [*enumerate(groups)], self._workers,
+            lambda item: _tokens(item[1]), self._together, LOOK_SECONDS,
+        )
         try:
             for piece in pieces:
                 if piece is not None:
                     found[piece[0]] = piece[1]
                 yield sum(map(len, found.values()))
-        except GeneratorExit:  # the rows under way need not come to their end
-            with self._model.abandoned():
-                pieces.close()
+            gradients = prefixes.result()
+        except Abandoned:
+            prefixes.result()  # whose error it is
             raise
-        return [pair for index, group in enumerate(groups) for pair in zip(group, found[index], strict=True)]
+        finally:
+            exchange.end()  # what is under way need not come to its end
+            pieces.close()
+            pool.shutdown()
+        losses = torch.zeros(len(prompts), dtype=torch.float64)
+        for number, group in enumerate(groups):
+            for row, loss in zip(group, found[number], strict=True):
+                losses[row.prompt] += loss * row.weight
+        return losses, gradients
 
-    def _prefixes(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> list[Prefix]:
-        """What stands in front of the rows of each prompt: the same tokens in all of them, and the prompt."""
-        before = {row.prompt: row.example.before for row in rows}
-        section = self._shared(len(prompts))
-
-        def prefix(number: int) -> Prefix:
-            return self._model.prefix(before.get(number, ()), prompts[number].detach(), section)
-
-        found = dict(filter(None, side_by_side(prefix, range(len(prompts)), self._workers)))
-        return [found[number] for number in range(len(prompts))]
-
-    def _shared(self, items: int) -> Section:
-        """The section of work on so many items, which several threads have at the same time."""
-        return functools.partial(self.section, threads=workers_for(items, self._workers))
+    def _groups(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """The rows that go through the layers together, for as many workers as there are."""
+        return grouped(rows, workers_for(len(rows), self._workers), self._together)
 
 
 def grouped(rows: Sequence[Row], workers: int, together: int) -> list[list[Row]]:

@@ -17,6 +17,7 @@ import torch
 
 from core.contract.processor import avx2_at_most
 from core.model import onednn
+from core.training.rows.workspace import Take
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,8 +29,8 @@ ROWS = 256
 class FrozenLinear(Protocol):
     """Linear layers of one input: x W₁ᵀ + b₁, x W₂ᵀ + b₂, … for x [n, in], and the gradient of x."""
 
-    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Each layer's result [n, out]."""
+    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
+        """Each layer's result [n, out], in memory from `take`."""
 
     def gradient(self, of_results: torch.Tensor) -> torch.Tensor:
         """The gradient of x [n, in], from those of the results side by side [n, out₁ + out₂ + …]."""
@@ -52,9 +53,10 @@ class ByOneDnn:
         self._sizes = [len(weight) for weight in weights]
         self._backward = [onednn.lay_out(weight.t(), ROWS) if laid_out else weight.t() for weight in weights]
 
-    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """See FrozenLinear."""
-        return [onednn.product(x, weight, bias) for weight, bias in self._forward]
+    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
+        """See FrozenLinear; a copy, unless the memory may be any, since oneDNN takes its own."""
+        results = [onednn.product(x, weight, bias) for weight, bias in self._forward]
+        return results if take is torch.empty else [take(*result.shape).copy_(result) for result in results]
 
     def gradient(self, of_results: torch.Tensor) -> torch.Tensor:
         """See FrozenLinear."""
@@ -76,11 +78,11 @@ class ByBlas:
         self._layers = [(layer.weight.detach(), layer.bias) for layer in layers]
         self._sizes = [layer.out_features for layer in layers]
 
-    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
         """See FrozenLinear."""
         results = []
         for weight, bias in self._layers:
-            result = product(x, weight.t())
+            result = product(x, weight.t(), take)
             results.append(result if bias is None else result.add_(bias))
         return results
 
@@ -93,10 +95,10 @@ class ByBlas:
         return total
 
 
-def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The product of two matrices in float32."""
+def product(a: torch.Tensor, b: torch.Tensor, take: Take = torch.empty) -> torch.Tensor:
+    """The product of two matrices in float32, in memory from `take`."""
+    result = take(len(a), b.shape[1])
     if torch.get_num_threads() > 1:
-        return a @ b
-    result = a.new_empty(len(a), b.shape[1])
+        return torch.mm(a, b, out=result)
     numpy.matmul(a.numpy(), b.numpy(), out=result.numpy())
     return result
