@@ -31,10 +31,10 @@ LIBRARY_BYTES = 480_000_000
 ROW_TOKENS, BLAS_ROW_TOKENS = 384, 768
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
 oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
-HEAP_SHARE, BLAS_HEAP_SHARE = 2.1, 1.1
-"""What the C library's heap grows to on a CPU, as a multiple of what so many tokens under way need: it keeps blocks of
-rows that are done, and most fit no other row. Measured with SmolLM2-135M on one and two cores, where oneDNN multiplies
-and where BLAS does, which needs no copies of its inputs, and has fewer tokens under way than it may."""
+HEAP_SHARE, BLAS_HEAP_SHARE = 2.4, 1.35
+"""What training takes on a CPU besides weights and scores, as a multiple of what so many tokens under way keep by
+`row_bytes`: probabilities of short rows, what products work with, and the C library's heap. Measured with SmolLM2-135M
+on one and two cores, where oneDNN multiplies and where BLAS does, which needs no copies of its inputs and results."""
 AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
 """Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
 CUDA_BYTES = 500_000_000
