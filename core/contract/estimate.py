@@ -2,9 +2,8 @@
 
 It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
 with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
-holds them); on a CPU each core has a few rows, the heap keeps what earlier ones have left in it, and with AVX-512 there
-is a second copy of the weights. It cannot know the lengths of other problems than HumanEval's, nor what a kernel needs
-for a moment.
+holds them); on a CPU each core has a few rows, and with AVX-512 there is a second copy of the weights. It cannot know
+the lengths of other problems than HumanEval's, nor what a kernel needs for a moment.
 """
 
 from __future__ import annotations

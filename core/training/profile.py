@@ -38,7 +38,8 @@ def untimed(name: str, threads: int = 1) -> AbstractContextManager[None]:
 class Stopwatch:
     """Seconds by section. A section within a section is no part of the outer one.
 
-    Threads that compute side by side have sections of their own; the seconds of each are divided by their number.
+    Threads that compute side by side have sections of their own; the seconds of each are divided by their number. Soft
+    prompts that go through the layers beside their rows have none: where rows wait for them, that is the rows' time.
     """
 
     def __init__(self, device: torch.device) -> None:

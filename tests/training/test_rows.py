@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import operator
 import random
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,6 +213,48 @@ def test_where_memory_runs_out_cores_are_given_up_first_and_then_rows_at_a_time(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("in_prefixes", [True, False])
+def test_where_memory_runs_out_nothing_of_the_attempt_is_held_by_the_next(
+    in_prefixes: bool, workers: int, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    passes, forward, traces = RowPasses(loaded, workers), Layer.forward, []
+
+    def fails(self: Layer, x: torch.Tensor, *more: Any) -> Any:
+        result, trace = forward(self, x, *more)
+        traces.append(weakref.ref(trace))
+        if (len(x) == 3) == in_prefixes and self is passes._model._layers[-1]:
+            raise MemoryError
+        return result, trace
+
+    monkeypatch.setattr(Layer, "forward", fails)
+    gc.disable()
+    try:
+        pieces = passes.gradient([nn.Parameter(torch.randn(3, 64))], made([40] * 16))
+        next(piece for piece in pieces if not isinstance(piece, int))
+        assert traces and not any(trace() for trace in traces)
+        pieces.close()
+    finally:
+        gc.enable()
+
+
+def test_where_memory_runs_out_what_is_kept_from_pass_to_pass_is_given_up_first(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, prompt, rows = RowPasses(loaded, 1), nn.Parameter(torch.randn(3, 64)), made([40])
+    result_of(passes.gradient([prompt], rows))
+    kept, losses = weakref.ref(passes._free[0]), passes._model.losses
+
+    def short_of_memory(*arguments: Any) -> list[float]:
+        if kept():
+            raise MemoryError
+        return losses(*arguments)
+
+    monkeypatch.setattr(passes._model, "losses", short_of_memory)
+    assert all(isinstance(piece, int) for piece in passes.loss([prompt], rows)), "nobody need know"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("part", ["gradients", "losses", "prefixes"])
 def test_an_error_of_a_part_is_that_of_the_pass(
     part: str, workers: int, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
@@ -228,6 +276,49 @@ def test_an_error_of_a_part_is_that_of_the_pass(
     with pytest.raises(ZeroDivisionError):
         result_of((passes.loss if part == "losses" else passes.gradient)(prompts, rows))
     assert all(prompt.grad is None for prompt in prompts)
+
+
+def test_an_error_does_not_wait_for_what_is_under_way(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    passes, forward, end = RowPasses(loaded, 2), Layer.forward, Exchange.end
+    first, ended, late = threading.Lock(), threading.Event(), []
+
+    def slow(self: Layer, x: torch.Tensor, *more: Any) -> Any:
+        if len(x) > 3:
+            if first.acquire(blocking=False):
+                raise ZeroDivisionError
+            late.append(ended.wait(60))
+        return forward(self, x, *more)
+
+    def told(self: Exchange) -> None:
+        end(self)
+        ended.set()
+
+    monkeypatch.setattr(Layer, "forward", slow)
+    monkeypatch.setattr(Exchange, "end", told)
+    with pytest.raises(ZeroDivisionError):
+        result_of(passes.gradient([nn.Parameter(torch.randn(3, 64))], made([40] * 2)))
+    assert late in ([], [True]), "the other row ended at its next layer"
+
+
+def test_a_process_may_end_within_a_pass(tiny_model_folder: Path) -> None:
+    program = f"""
+        import torch
+        from torch import nn
+        from core.contract.config_file import load_config
+        from core.data.batches import Example, rows_of
+        from core.model.loading import load_model
+        from core.training.rows.passes import RowPasses
+        config = load_config(overrides=["model.name={tiny_model_folder}", "model.gguf_file=null"], demo=True)
+        pieces = RowPasses(load_model(config), 2).gradient(
+            [nn.Parameter(torch.randn(3, 64))], rows_of([Example("1", (), (1, 2), (3, 4))] * 3)
+        )
+        print(next(pieces))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,4 +1,4 @@
-"""A frozen model of the Llama kind on a CPU: loss and gradient of sequences behind prefixes computed before."""
+"""A frozen model of the Llama kind on a CPU: loss and gradient of sequences behind prefixes beside them."""
 
 from __future__ import annotations
 
@@ -95,24 +95,24 @@ class RowModel:
             self._head = frozen_linear(head, laid_out=laid_out)
 
     def prefixes(
-        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange, groups: int = 0,
-        take: Take = torch.empty,
+        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange,
+        groups: int | None = None, take: Take = torch.empty,
     ) -> list[torch.Tensor]:
         """Take tokens, and the soft prompt [V, H] behind them, through the layers, and back what groups of rows send.
 
         Returns:
-            The gradient of each soft prompt [V, H], where there are groups; else nothing.
+            The gradient of each soft prompt [V, H]; nothing where no number of groups is given.
         """
         of_prefixes = self._prefixes(before, prompts, exchange, groups, take)
         # cloned out here, or no optimizer may change it
-        return [part[-len(prompt) :].clone() for part, prompt in zip(of_prefixes, prompts, strict=bool(groups))]
+        return [part[-len(prompt) :].clone() for part, prompt in zip(of_prefixes, prompts, strict=groups is not None)]
 
     @torch.inference_mode()
     def _prefixes(
-        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange, groups: int,
-        take: Take,
+        self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange,
+        groups: int | None, take: Take,
     ) -> Sequence[torch.Tensor]:
-        """The gradient of each prefix [tokens, H], where there are groups of rows to send any."""
+        """The gradient of each prefix [tokens, H]; nothing where no number of groups is given."""
         x = torch.cat([
             part for tokens, prompt in zip(before, prompts, strict=True)
             for part in (self._embedding(torch.tensor(tokens, dtype=torch.long)), prompt)
@@ -124,9 +124,9 @@ class RowModel:
             nothing = x.new_empty(layer.shared, 0, layer.width)
             x, trace = layer.forward(x, rotations, [(nothing, nothing)] * len(lengths), lengths, take)
             exchange.give_keys_values(number, [(sequence.keys, sequence.values) for sequence in trace.sequences])
-            if groups:
+            if groups is not None:
                 traces.append(trace)
-        if not groups:
+        if groups is None:
             return []
         of_x = torch.zeros_like(x)
         for number, layer in reversed([*enumerate(self._layers)]):
@@ -162,7 +162,7 @@ class RowModel:
                 traces.append(trace)
         with section("head"):
             normed, inverse = self._norm(x)
-            (logits,), target = self._head(normed, take), _column(rows)
+            (logits,), target = self._head(normed), _column(rows)
             losses = _sums(cross_entropy(logits, target), rows)
             smoothed = self._label_smoothing
             of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, smoothed - 1))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import threading
+import traceback
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -31,8 +33,9 @@ LOOK_SECONDS = 0.5
 class RowPasses:
     """A few rows end to end on each core at a time; sums are in an order that does not depend on who was first.
 
-    A prompt's losses and gradient do not depend on the other prompts of a pass, beyond rounding: alone it goes through
-    the layers on all cores, beside others on one.
+    The soft prompts go through the layers in a thread of their own, beside the rows behind them. A prompt's losses and
+    gradient do not depend on the other prompts of a pass, beyond rounding. What is kept until the gradient lies in
+    memory that stays from pass to pass.
 
     Args:
         workers: groups of rows under way at a time, as far as there are cores; each takes memory of its own.
@@ -44,10 +47,10 @@ class RowPasses:
         self.section: Section = untimed
         self._model, self._workers, self._together = RowModel(loaded.model, label_smoothing), workers, row_tokens()
         self._shape = shape_of(loaded.model.config.to_dict())
-        self._of_prefixes, self._free = Workspace(), list[Workspace]()
+        self._of_prefixes, self._free, self._kept = Workspace(), list[Workspace](), False
 
     def gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
-        """See `core.training.passes.Passes`. Where memory runs out it begins again, with half as many rows at once."""
+        """See `core.training.passes.Passes`. Where memory runs out it begins again, at last with half as many rows."""
         return self._halving(self._gradient, prompts, rows)
 
     def loss(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
@@ -62,19 +65,25 @@ class RowPasses:
             lengths = sorted(map(len, self._groups(rows)), reverse=True)
             return sum(lengths[: workers_for(len(lengths), self._workers)])
 
-        def halve() -> tuple[int, int]:
+        def attempt() -> Pieces:
+            self._kept = bool(self._free)
+            return (yield from run(prompts, rows))
+
+        def halve() -> tuple[int, int] | None:
+            self._of_prefixes, self._free = Workspace(), []
+            if self._kept:
+                return None
             before = under_way()
             if before == 1:
                 longest = longest_row(prompts, rows)
                 needed = longest * row_bytes(self._shape) if self._shape else None
                 raise does_not_fit(longest, needed, torch.device("cpu"))
-            self._of_prefixes, self._free = Workspace(), []
             workers = workers_for(len(rows), self._workers)
             largest = max((_tokens(group) for group in self._groups(rows) if len(group) > 1), default=1)
             self._workers, self._together = (workers // 2, largest) if workers > 1 else (1, largest // 2)
             return before, under_way()
 
-        return halving(lambda: run(prompts, rows), halve)
+        return halving(attempt, halve)
 
     def _gradient(self, prompts: Sequence[nn.Parameter], rows: Sequence[Row]) -> Pieces:
         section = functools.partial(self.section, threads=workers_for(len(self._groups(rows)), self._workers))
@@ -116,37 +125,46 @@ class RowPasses:
         before = [tokens.get(number, ()) for number in range(len(prompts))]
         exchange = Exchange([len(some) + len(prompt) for some, prompt in zip(before, prompts, strict=True)])
 
-        def of_prefixes() -> list[torch.Tensor]:
+        cores = torch.get_num_threads() // workers_for(len(groups), self._workers)
+        prefixes = Future[list[torch.Tensor]]()
+
+        def of_prefixes() -> None:
             try:
+                torch.set_num_threads(cores)
                 values = [prompt.detach() for prompt in prompts]
                 if backwards:
                     self._of_prefixes.reset()
-                    return self._model.prefixes(before, values, exchange, len(groups), self._of_prefixes.take)
-                return self._model.prefixes(before, values, exchange)
-            except BaseException:
+                    result = self._model.prefixes(before, values, exchange, len(groups), self._of_prefixes.take)
+                else:
+                    result = self._model.prefixes(before, values, exchange)
+                prefixes.set_result(result)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # or it holds what they had allocated
+                prefixes.set_exception(error)
                 exchange.end()
-                raise
 
-        cores = torch.get_num_threads() // workers_for(len(groups), self._workers)
-        pool = ThreadPoolExecutor(1, "prefixes", initializer=torch.set_num_threads, initargs=(cores,))
-        prefixes = pool.submit(of_prefixes)
         pieces = side_by_side(
             lambda item: of_group(*item, exchange), [*enumerate(groups)], self._workers,
-            lambda item: _tokens(item[1]), self._together, LOOK_SECONDS,
+            lambda item: _tokens(item[1]), self._together, LOOK_SECONDS, exchange.end,
         )
+        thread = threading.Thread(target=of_prefixes, name="prefixes", daemon=True)  # a process may end in a pass
         try:
+            thread.start()
             for piece in pieces:
                 if piece is not None:
                     found[piece[0]] = piece[1]
                 yield sum(map(len, found.values()))
-            gradients = prefixes.result()
-        except Abandoned:
+            with self.section("backward") if backwards else contextlib.nullcontext():
+                gradients = prefixes.result()
+        except Abandoned as error:
+            traceback.clear_frames(error.__traceback__)
             prefixes.result()  # whose error it is
             raise
         finally:
             exchange.end()  # what is under way need not come to its end
             pieces.close()
-            pool.shutdown()
+            if thread.ident:
+                thread.join()
         losses = torch.zeros(len(prompts), dtype=torch.float64)
         for number, group in enumerate(groups):
             for row, loss in zip(group, found[number], strict=True):
@@ -182,14 +200,15 @@ def _tokens(group: Sequence[Row]) -> int:
 
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, size: Callable[[Item], int] = lambda _: 0,
-    together: int = 0, seconds: float | None = None,
+    together: int = 0, seconds: float | None = None, abandon: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[int, Result] | None, None, None]:
     """What `work` makes of each item, with its index, as it is ready; the first items are taken first.
 
     `workers` items are under way at a time, as far as there are cores, and share them: with as many workers as cores
     torch uses one in each. Large items do not meet: while the sizes under way would be over `together` a worker, a
     smaller one goes first. The caller may take its time between two results or leave: few more are computed then. After
-    so many seconds without a result it gets None.
+    so many seconds without a result it gets None. Before it waits for what is under way, after an error, it calls
+    `abandon`.
     """
     cores, count = torch.get_num_threads(), workers_for(len(items), workers)
     if count == 1:
@@ -209,6 +228,9 @@ def side_by_side(
         index = take()
         try:
             return index, work(items[index])
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # or it holds what they had allocated
+            raise
         finally:
             with lock:
                 under_way.remove(size(items[index]))
@@ -226,6 +248,9 @@ def side_by_side(
                     pending.add(pool.submit(one))
                     waiting -= 1
                 yield future.result()
+    except BaseException:
+        abandon()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)  # a part of torch's setting is the whole process's

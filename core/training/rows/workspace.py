@@ -19,7 +19,10 @@ BLOCK = 16 << 20
 
 
 class Workspace:
-    """Blocks of memory for all that is taken between two resets, as many as were ever needed."""
+    """Blocks of memory for all that is taken between two resets, as many as were ever needed.
+
+    What is larger than a block gets one of its own size, and the next time another if it is larger then.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[torch.Tensor] = []
