@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+LOOK_SECONDS = 0.5
+"""How often somebody looks after other things while what is waited for takes long."""
+
+
 class Abandoned(Exception):
     """Nobody waits for these sequences any more."""
 
 
 class Exchange:
     """What prefixes and the groups of rows behind them give each other, layer by layer, from threads of their own.
+
+    It ends with the thread that made it, as when a process ends within a pass.
 
     Args:
         lengths: tokens of each prompt's prefix, virtual and others.
@@ -36,6 +42,7 @@ class Exchange:
         self._keys_values: dict[int, list[KeysValues]] = {}
         self._gradients: dict[tuple[int, int], dict[int, KeysValues]] = {}
         self._changed, self._ended = threading.Condition(), False
+        self._owner = threading.current_thread()
 
     def end(self) -> None:
         """From now on whoever waits or looks gets `Abandoned`."""
@@ -68,7 +75,8 @@ class Exchange:
             return self._gradients.pop((layer, group))
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: self._ended or ready())
+        while not self._changed.wait_for(lambda: self._ended or ready(), LOOK_SECONDS):
+            self._ended = not self._owner.is_alive()
         self.check_wanted()
 
     def check_wanted(self) -> None:

@@ -20,14 +20,11 @@ from core.model.heap import keep_freed_memory
 from core.model.loading import LoadedModel
 from core.training.passes import Pieces, does_not_fit, halving, longest_row
 from core.training.profile import Section, untimed
-from core.training.rows.model import Abandoned, Exchange, RowModel
+from core.training.rows.model import LOOK_SECONDS, Abandoned, Exchange, RowModel
 from core.training.rows.workspace import Workspace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-LOOK_SECONDS = 0.5
-"""How often a caller may look after other things while rows take long."""
 
 
 class RowPasses:
@@ -147,7 +144,7 @@ class RowPasses:
             lambda item: of_group(*item, exchange), [*enumerate(groups)], self._workers,
             lambda item: _tokens(item[1]), self._together, LOOK_SECONDS, exchange.end,
         )
-        thread = threading.Thread(target=of_prefixes, name="prefixes", daemon=True)  # a process may end in a pass
+        thread = threading.Thread(target=of_prefixes, name="prefixes")
         try:
             thread.start()
             for piece in pieces:
