@@ -30,7 +30,7 @@ LIBRARY_BYTES = 480_000_000
 ROW_TOKENS, BLAS_ROW_TOKENS = 384, 768
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
 oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
-HEAP_SHARE, BLAS_HEAP_SHARE = 2.4, 1.35
+HEAP_SHARE, BLAS_HEAP_SHARE = 2.4, 1.5
 """What training takes on a CPU besides weights and scores, as a multiple of what so many tokens under way keep by
 `row_bytes`: probabilities of short rows, what products work with, and the C library's heap. Measured with SmolLM2-135M
 on one and two cores, where oneDNN multiplies and where BLAS does, which needs no copies of its inputs and results."""
