@@ -1,7 +1,8 @@
 """Forward passes of decoding: the prefix once, prompts in groups, then one token of every active sequence.
 
 Everything goes through the model's own `forward`, so any causal LM of transformers works whose layers attend to all
-that came before; on a GPU the steps of models of the Llama kind have their layers written out (`core.model.llama`).
+that came before. Plain models of the Llama kind have their layers written out (`core.model.llama`): for all passes on a
+CPU in float32 (`core.generation.end_to_end`), for the steps on a GPU in 16 bits.
 Each pass leaves the model as it found it: between two passes the caller may do what it likes with it.
 """
 
@@ -17,12 +18,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from core.contract.errors import ModelError
 from core.generation.cache import Block, SlotCache, Tips
+from core.generation.end_to_end import EndToEnd
 from core.generation.packed import PackedLinears
 from core.generation.recorded import RecordedSteps
 from core.generation.tiles import in_tiles, tile_of
 from core.model.graphs import recorder
 from core.model.heap import keep_freed_memory
-from core.model.llama import LlamaModel, can_be_written_out
+from core.model.llama import LlamaModel, can_be_laid_out, can_be_written_out
 from core.model.soft_prompt import head_at
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ class Forward:
             keep_freed_memory()
         self.tile = tile_of(model, slots)
         self._modules = list(model.modules())
-        self._linears = PackedLinears(self._modules if slots > 1 else [])  # a row alone gains nothing
+        several = slots > 1  # a row alone gains nothing from weights that are laid out
+        self._end_to_end = EndToEnd(LlamaModel(model, laid_out=True), self.cache) if (
+            several and can_be_laid_out(model)) else None
+        self._linears = PackedLinears(self._modules if several and not self._end_to_end else [])
         self._recorder = recorder(self.device)
         faster = self._recorder is not None and self.dtype.itemsize == 2 and can_be_written_out(model)
         self._llama = LlamaModel(model) if faster else None
@@ -59,19 +64,28 @@ class Forward:
     def encode_prefix(self, prefix: torch.Tensor) -> torch.Tensor:
         """Put the keys and values of `prefix` [P, H] in front of every slot; logits [1, vocabulary] of its last row."""
         self.prefix_length = len(prefix)
-        self.cache.target = Block(slice(0, self.cache.slots), 0, self.prefix_length)
+        block = Block(slice(0, self.cache.slots), 0, self.prefix_length)
+        prefix = prefix.detach().to(self.device, self.dtype)
+        if self._end_to_end:
+            return self._end_to_end.prefill(prefix, [block])
+        self.cache.target = block
         last = torch.zeros(1, self.prefix_length, dtype=torch.bool, device=self.device)
         last[:, -1] = True
-        return self._run(last, inputs_embeds=prefix.detach().to(self.device, self.dtype).unsqueeze(0))
+        return self._run(last, inputs_embeds=prefix[None])
 
     @torch.inference_mode()
     def prefill(self, first_row: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Encode prompts, none empty, as rows from `first_row` on; logits at the last token of each.
 
-        Prompts are padded on the right. Padding is seen by no real token, and decoding overwrites it.
+        Where they are padded it is on the right. Padding is seen by no real token, and decoding overwrites it.
         """
         width = max(map(len, prompts))
         start = self.prefix_length
+        if self._end_to_end:
+            x = self._end_to_end.embed(torch.tensor([token for prompt in prompts for token in prompt]))
+            return self._end_to_end.prefill(x, [
+                Block(slice(row, row + 1), start, start + len(prompt)) for row, prompt in enumerate(prompts, first_row)
+            ])
         self.cache.target = Block(slice(first_row, first_row + len(prompts)), start, start + width)
         ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=self.device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
@@ -93,6 +107,8 @@ class Forward:
             faster = self._written_out if self._llama else None
             return self._recorded(self._step, tokens, positions, self.cache.capacity, faster)
         ids, places = torch.tensor([tokens, positions], device=self.device)
+        if self._end_to_end:
+            return self._end_to_end.decode(ids, places, self._begin(places, end), positions, self.tile)
         return self._step(ids, places, end, positions)
 
     def _step(self, ids: torch.Tensor, places: torch.Tensor, end: int, positions: Sequence[int] = ()) -> torch.Tensor:

@@ -1,14 +1,8 @@
-"""Linear layers of a float32 model on a CPU that compute with weights laid out once for oneDNN.
-
-All products of SmolLM2-135M by torch's BLAS and by oneDNN, processor time in ms on two cores with AVX-512 (MKL 2024.2
-against oneDNN 3.12): 1 row 46 → 43, 4 rows 67 → 34, 8 rows 114 → 47, 16 rows 131 → 62, 32 rows 186 → 105, 64 rows
-282 → 186, 512 rows 1665 → 1347.
-"""
+"""Linear layers of a float32 model on a CPU that compute with weights laid out once (`core.model.onednn`)."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -16,9 +10,6 @@ from torch import nn
 
 from core.model import onednn
 from core.model.memory import free_bytes
-
-ROWS = 32
-"""Rows that the layout is made for; with it, products of 3 to 512 rows are as fast as with one of their own."""
 
 
 class PackedLinears:
@@ -31,7 +22,7 @@ class PackedLinears:
         if layers and size > free_bytes(torch.device("cpu")) // 2:
             layers = []
         with torch.inference_mode():
-            self._forwards = [(layer, _packed(layer)) for layer in layers]
+            self._forwards = [(layer, onednn.LaidOut.of(layer)) for layer in layers]
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -52,7 +43,3 @@ def _float32_cpu_linears(modules: Iterable[nn.Module]) -> list[nn.Linear]:
         module for module in modules
         if type(module) is nn.Linear and module.weight.device.type == "cpu" and module.weight.dtype == torch.float32
     ]
-
-
-def _packed(layer: nn.Linear) -> functools.partial[torch.Tensor]:
-    return functools.partial(onednn.product, laid_out_weight=onednn.lay_out(layer.weight, ROWS), bias=layer.bias)

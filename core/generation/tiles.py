@@ -55,9 +55,7 @@ def in_tiles(model: PreTrainedModel, mask: torch.Tensor, positions: Sequence[int
         yield
         return
     rows = len(mask) if on_gpu else TILE
-    ends = (mask.shape[-1],) if on_gpu else tuple(
-        max(positions[first : first + TILE]) + 1 for first in range(0, len(positions), TILE)
-    )
+    ends = (mask.shape[-1],) if on_gpu else ends_of(positions, TILE)
     AttentionInterface.register(NAME, _attend)
     token = _current.set(_Pass(mask, rows, ends))
     config._attn_implementation = NAME
@@ -81,11 +79,32 @@ def _attend(
     rows, heads, _, width = query.shape
     shared = key.shape[1]
     query = query.reshape(rows, shared, heads // shared, width)  # the query heads of one key-value head as its queries
+    attended = attend_in_tiles(query, key, value, attention_mask, current.tile, current.ends, scaling)
+    return attended.view(rows, 1, heads, value.shape[-1]), None
+
+
+def attend_in_tiles(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, tile: int, ends: Sequence[int],
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention [rows, shared, group, width] of one token a row, some rows at a time.
+
+    Args:
+        query: [rows, shared, group, width]: of each key-value head those that share it.
+        keys, values: [rows, shared, length, width].
+        mask: [rows, 1, 1, length].
+        tile: rows at a time.
+        ends: 1 + the position of the last token that each tile needs.
+    """
     parts = []
-    for number, end in enumerate(current.ends):
-        tile = slice(number * current.tile, (number + 1) * current.tile)
+    for number, end in enumerate(ends):
+        rows = slice(number * tile, (number + 1) * tile)
         parts.append(scaled_dot_product_attention(
-            query[tile], key[tile, :, :end], value[tile, :, :end],
-            attn_mask=attention_mask[tile, :, :, :end], scale=scaling,
+            query[rows], keys[rows, :, :end], values[rows, :, :end], attn_mask=mask[rows, :, :, :end], scale=scaling,
         ))
-    return torch.cat(parts).view(rows, 1, heads, value.shape[-1]), None
+    return torch.cat(parts)
+
+
+def ends_of(positions: Sequence[int], tile: int) -> tuple[int, ...]:
+    """1 + the largest position of each tile of rows."""
+    return tuple(max(positions[first : first + tile]) + 1 for first in range(0, len(positions), tile))

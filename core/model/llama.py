@@ -1,6 +1,6 @@
-"""A frozen model of the Llama kind (SmolLM2, Qwen2.5, Llama) with its layers written out, for a GPU in 16 bits.
+"""A frozen model of the Llama kind (SmolLM2, Qwen2.5, Llama) with its layers written out.
 
-What takes a GPU's time on short problems is passes over memory between the matrix products, and the asking for
+What takes time on short problems, beside the matrix products, is passes over memory between them, and the asking for
 thousands of short kernels. Here a layer is as few of them as torch has for it. The sums are those of the model's own
 forward pass, in another order.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear, rms_norm
 
+from core.model import onednn
 from core.model.kernels import Gated, Turned
 from core.model.memory import free_bytes
 
@@ -84,17 +85,41 @@ def can_be_written_out(model: PreTrainedModel) -> bool:
     return copied <= free_bytes(model.device) // COPY_SHARE
 
 
+def can_be_laid_out(model: PreTrainedModel) -> bool:
+    """Whether it is a plain model of those kinds in float32 on a CPU, and half of its memory has room for a copy.
+
+    Not one to which somebody has put hooks, another `forward` or the attention that shows its weights: what they are
+    for would not happen.
+    """
+    parameters = list(model.parameters())
+    if not (onednn.available() and all(part.device.type == "cpu" and part.dtype == torch.float32 for part in parameters)
+            and model.config.model_type in KINDS and has_known_parts(model)):
+        return False
+    if model.config._attn_implementation == "eager" or any(
+        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks for module in model.modules()
+    ):
+        return False
+    copied = sum(module.weight.nbytes for module in model.modules() if type(module) is nn.Linear)
+    return copied <= free_bytes(model.device) // 2
+
+
 class LlamaModel:
     """Passes over tokens side by side, whichever sequences they are of; autograd has nothing of the frozen weights."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """Read a model whose parts are known; the projections of attention are copied, side by side."""
+    def __init__(self, model: PreTrainedModel, *, laid_out: bool = False) -> None:
+        """Read a model whose parts are known; the projections of attention are copied, side by side.
+
+        Args:
+            laid_out: copy all weights that are multiplied by, for oneDNN: on a CPU in float32, without gradients.
+        """
         inner: Any = model.base_model
         self.embed: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
-        self._layers = [_Layer(number, layer) for number, layer in enumerate(inner.layers)]
+        products = _ByOneDnn if laid_out else _ByTorch
+        self._layers = [_Layer(number, layer, products(layer)) for number, layer in enumerate(inner.layers)]
         self._norm = _Norm(inner.norm)
-        self._head: Any = model.get_output_embeddings()
+        head: Any = model.get_output_embeddings()
+        self._head = onednn.LaidOut.of(head) if laid_out else head
 
     def hidden(
         self, x: torch.Tensor, positions: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None
@@ -115,7 +140,8 @@ class LlamaModel:
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [N, vocabulary], in the weights' type."""
-        return linear(hidden, self._head.weight, self._head.bias)
+        logits: torch.Tensor = self._head(hidden)
+        return logits
 
 
 class _Norm:
@@ -130,38 +156,58 @@ class _Norm:
         return rms_norm(x, self._weight.shape, self._weight, self._epsilon)
 
 
-class _Layer:
-    """One decoder layer: x + attention(norm(x)), then that + mlp(norm(that))."""
+class _ByTorch:
+    """The matrix products of a layer, by torch."""
 
-    def __init__(self, number: int, module: Any) -> None:
-        attention, mlp = module.self_attn, module.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._number = number
-        self._width: int = attention.head_dim
-        self._heads = attention.q_proj.out_features // self._width
-        self._shared = attention.k_proj.out_features // self._width
-        self._scaling: float = attention.scaling
-        self._before_attention, self._before_mlp = _Norm(module.input_layernorm), _Norm(module.post_attention_layernorm)
-        with torch.no_grad():
-            self._joined = torch.cat([projection.weight for projection in projections])
-            biases = [projection.bias for projection in projections]
-            self._joined_bias = torch.cat(biases) if all(bias is not None for bias in biases) else None
-        self._output, self._gate, self._up, self._down = attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
+    def __init__(self, layer: Any) -> None:
+        self._joined = _joined(layer.self_attn)
+        self._output, self._down = layer.self_attn.o_proj, layer.mlp.down_proj
+        self._gate, self._up = layer.mlp.gate_proj, layer.mlp.up_proj
 
-    def __call__(
-        self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
-    ) -> torch.Tensor:
-        joined = linear(self._before_attention(x), self._joined, self._joined_bias)
-        query, key, value = Turned.apply(  # type: ignore[no-untyped-call]
-            joined.view(len(x), -1, self._width), cosines, sines, self._heads, self._shared
-        )
-        attended = attend(self._number, query, key, value, self._scaling).flatten(1)
-        if wanted is not None:
-            attended, x = attended.index_select(0, wanted), x.index_select(0, wanted)
-        x = _added(x, attended, self._output)
-        normed = self._before_mlp(x)
-        gated = Gated.apply(self._gate(normed), self._up(normed))  # type: ignore[no-untyped-call]
+    def joined(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values side by side."""
+        return linear(x, *self._joined)
+
+    def with_attended(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """x + output(attended)."""
+        return _added(x, attended, self._output)
+
+    def gated(self, x: torch.Tensor) -> torch.Tensor:
+        """silu(gate(x)) · up(x)."""
+        product: torch.Tensor = Gated.apply(self._gate(x), self._up(x))  # type: ignore[no-untyped-call]
+        return product
+
+    def with_mlp(self, x: torch.Tensor, gated: torch.Tensor) -> torch.Tensor:
+        """x + down(gated)."""
         return _added(x, gated, self._down)
+
+
+class _ByOneDnn:
+    """The same by oneDNN, which takes what follows a product into it."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.joined = onednn.LaidOut(*_joined(attention))
+        self._gate, self._up = onednn.LaidOut.of(mlp.gate_proj), onednn.LaidOut.of(mlp.up_proj)
+        self._output, self._down = onednn.LaidOut.of(attention.o_proj), onednn.LaidOut.of(mlp.down_proj)
+
+    def with_attended(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        return self._output.added(attended, x)
+
+    def gated(self, x: torch.Tensor) -> torch.Tensor:
+        return self._up.multiplied(x, self._gate.silu(x))
+
+    def with_mlp(self, x: torch.Tensor, gated: torch.Tensor) -> torch.Tensor:
+        return self._down.added(gated, x)
+
+
+def _joined(attention: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of the projections of attention, side by side."""
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [projection.bias for projection in projections]
+    with torch.no_grad():
+        weight = torch.cat([projection.weight for projection in projections])
+        return weight, torch.cat(biases) if all(bias is not None for bias in biases) else None
 
 
 def _added(x: torch.Tensor, inputs: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
@@ -169,3 +215,30 @@ def _added(x: torch.Tensor, inputs: torch.Tensor, layer: nn.Linear) -> torch.Ten
     if layer.bias is not None:
         x = x + layer.bias
     return torch.addmm(x, inputs, layer.weight.t())
+
+
+class _Layer:
+    """One decoder layer: x + attention(norm(x)), then that + mlp(norm(that))."""
+
+    def __init__(self, number: int, module: Any, products: _ByTorch | _ByOneDnn) -> None:
+        attention = module.self_attn
+        self._number = number
+        self._width: int = attention.head_dim
+        self._heads = attention.q_proj.out_features // self._width
+        self._shared = attention.k_proj.out_features // self._width
+        self._scaling: float = attention.scaling
+        self._before_attention, self._before_mlp = _Norm(module.input_layernorm), _Norm(module.post_attention_layernorm)
+        self._products = products
+
+    def __call__(
+        self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, attend: Attend, wanted: torch.Tensor | None
+    ) -> torch.Tensor:
+        joined = self._products.joined(self._before_attention(x))
+        query, key, value = Turned.apply(  # type: ignore[no-untyped-call]
+            joined.view(len(x), -1, self._width), cosines, sines, self._heads, self._shared
+        )
+        attended = attend(self._number, query, key, value, self._scaling).flatten(1)
+        if wanted is not None:
+            attended, x = attended.index_select(0, wanted), x.index_select(0, wanted)
+        x = self._products.with_attended(x, attended)
+        return self._products.with_mlp(x, self._products.gated(self._before_mlp(x)))
