@@ -1,4 +1,4 @@
-"""Forward passes on a CPU with the layers written out, the tokens of several sequences end to end: nothing is padded."""
+"""Forward passes on a CPU with the layers written out, the tokens of several sequences end to end without padding."""
 
 from __future__ import annotations
 

@@ -7,10 +7,8 @@ candidate claims to have computed. The tests, and the way to a verdict, are in a
 from __future__ import annotations
 
 import socket
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator
-from os import _exit, environ, getpid  # taken now: a program may replace those of the module
+from os import _exit, getpid  # taken now: a program may replace those of the module
 from sys import getrecursionlimit, setrecursionlimit
 from typing import Any, NoReturn
 
@@ -120,14 +118,3 @@ def _failure(error: BaseException) -> dict[str, Any]:
         return {"raised": facts_of(error)}
     except MemoryError:
         return _OUT_OF_MEMORY
-
-
-def become_anonymous() -> None:
-    """Take the server's own modules out of the program's easy reach, and give it a `__main__` of its own."""
-    for name in list(sys.modules):
-        if name in ("candidate", "capture", "checker", "execution", "landlock", "namespaces", "processes", "raised",
-                    "seccomp", "streams", "system", "values", "wire"):
-            del sys.modules[name]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    sys.argv = [""]
-    environ.pop("PYTHONHASHSEED", None)

@@ -95,6 +95,7 @@ class Execution:
         self._tests = tests
         self._timeout = float(job["timeout"])
         self._memory = int(job["memory_bytes"])
+        self._limits = processes.Limits(int(self._timeout) + 2)
         self._kept: dict[str, Capture] = {}
         self._running: dict[int, tuple[int, float, int] | None] = {}
         """Wait status, CPU seconds and peak bytes by process; None while it runs."""
@@ -181,7 +182,6 @@ class Execution:
         self._confine(self._memory)
         privileges.open_to_others(True)  # to the server, which reads how much memory it takes
         source, entry_point = self._source.decode("utf-8", "surrogatepass"), self._job["entry_point"]
-        candidate.become_anonymous()
         candidate.run(source, entry_point, channel)
 
     @staticmethod
@@ -200,7 +200,7 @@ class Execution:
 
     def _confine(self, memory_bytes: int) -> None:
         os.chdir(self._folder.path)
-        processes.set_limits(int(self._timeout) + 2, memory_bytes)
+        self._limits.set(memory_bytes)
         self._confinement.shut_in(self._folder.path)
 
     def _watch(self, started: float, control: socket.socket) -> None:

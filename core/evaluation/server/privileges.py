@@ -11,6 +11,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 libc = ctypes.CDLL(None, use_errno=True)
 
+# Made once, in the server: a new process would touch, and so copy, the memory in which they are made.
+_OF_THIS_PROCESS = ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0))
+_NONE = ctypes.byref((ctypes.c_uint32 * 6)())
+
 
 def check(result: int, call: str) -> None:
     """Raise OSError, naming the call, where it did not return 0."""
@@ -41,6 +45,4 @@ def forbid_new() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability; without it a program could make the file system writable again."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    check(libc.capset(ctypes.byref(header), ctypes.byref(none)), "capset")
+    check(libc.capset(_OF_THIS_PROCESS, _NONE), "capset")

@@ -22,20 +22,30 @@ _PATIENCE = 5.0
 """Seconds to wait for killed processes to be gone; one that hangs in the kernel for longer is left to it."""
 
 
-def set_limits(seconds: int, memory_bytes: int) -> None:
-    """Limit this process and its children: CPU seconds, address space beyond what it has now, files, processes."""
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_AS: _address_space() + memory_bytes,
-        resource.RLIMIT_FSIZE: LARGEST_FILE,
-        resource.RLIMIT_NOFILE: OPEN_FILES,
-        resource.RLIMIT_NPROC: _tasks() + PROCESSES,
-    }
-    for limit, value in limits.items():
-        hardest = resource.getrlimit(limit)[1]
-        value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)
-        resource.setrlimit(limit, (value, value))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL for who ignores that
+class Limits:
+    """Limits of one program's processes, made in the one that forks them, for what they begin with."""
+
+    def __init__(self, seconds: int) -> None:
+        """Take the address space of this process as that of an empty program; `seconds` are of CPU time."""
+        self._seconds = seconds
+        self._address_space = _address_space()
+        self._tasks = _tasks()
+
+    def set(self, memory_bytes: int) -> None:
+        """Limit this process and its children: CPU seconds, address space beyond an empty one, files, processes."""
+        limits = {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_AS: self._address_space + memory_bytes,
+            resource.RLIMIT_FSIZE: LARGEST_FILE,
+            resource.RLIMIT_NOFILE: OPEN_FILES,
+            resource.RLIMIT_NPROC: self._tasks + PROCESSES,
+        }
+        for limit, value in limits.items():
+            hardest = resource.getrlimit(limit)[1]
+            value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)
+            resource.setrlimit(limit, (value, value))
+        # SIGXCPU, then SIGKILL for who ignores that
+        resource.setrlimit(resource.RLIMIT_CPU, (self._seconds, self._seconds + 1))
 
 
 def _address_space() -> int:
