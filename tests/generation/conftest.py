@@ -41,6 +41,17 @@ def _llama() -> Any:
     return LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=1, max_position_embeddings=2048))
 
 
+def _qwen2() -> Any:
+    """Biases on queries, keys and values, as Qwen2.5-Coder has them."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, num_key_value_heads=2, max_position_embeddings=2048))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
 def _gpt2() -> Any:
     """Absolute positions, one head for each key-value head, another head layout."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -84,7 +95,13 @@ def llama() -> Any:
     return _seeded(_llama)
 
 
-@pytest.fixture(scope="session", params=["tiny_model", "llama", "gpt2", "gemma2"])
+@pytest.fixture(scope="session")
+def qwen2() -> Any:
+    """The tiny Qwen2.5."""
+    return _seeded(_qwen2)
+
+
+@pytest.fixture(scope="session", params=["tiny_model", "llama", "qwen2", "gpt2", "gemma2"])
 def any_model(request: pytest.FixtureRequest) -> Any:
     """One model after the other, random weights, float32, eval mode, frozen."""
     return request.getfixturevalue(request.param)

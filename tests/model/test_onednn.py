@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, silu
 
 from core.model import onednn
 
@@ -19,6 +19,19 @@ def test_same_sums(shape: tuple[int, ...], rows: int) -> None:
     weight = weight.detach()
     torch.testing.assert_close(onednn.product(inputs, laid_out), linear(inputs, weight))
     torch.testing.assert_close(onednn.product(inputs, laid_out, bias), linear(inputs, weight, bias))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 5, 70])
+def test_what_follows_a_product_is_taken_into_it(rows: int, bias: bool) -> None:
+    layer = torch.nn.Linear(48, 33, bias=bias).requires_grad_(False)
+    x, other = torch.randn(rows, 48), torch.randn(rows, 33)
+    laid_out, kept = onednn.LaidOut.of(layer), other.clone()
+    torch.testing.assert_close(laid_out(x), layer(x))
+    torch.testing.assert_close(laid_out.silu(x), silu(layer(x)))
+    torch.testing.assert_close(laid_out.added(x, other), layer(x) + other)
+    torch.testing.assert_close(laid_out.multiplied(x, other), layer(x) * other)
+    assert torch.equal(other, kept)
 
 
 def test_neither_input_nor_weight_need_be_contiguous() -> None:
