@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from core.generation.cache import Block, SlotCache
-from core.generation.tiles import attend_in_tiles, ends_of
+from core.generation.cache import Block, SlotCache, Tips
+from core.generation.recorded import agree
+from core.generation.tiles import as_mask, attend_in_tiles, ends_of
 from core.model.llama import LlamaModel
+
+TRIAL = 16
+"""Tokens of the trial, from all over the vocabulary."""
 
 
 class EndToEnd:
@@ -30,7 +34,8 @@ class EndToEnd:
         self._cache.reserve(max(block.end for block in blocks))
         lengths = [block.end - block.start for block in blocks]
         positions = torch.cat([torch.arange(block.start, block.end) for block in blocks])
-        masks = [_causal(block, x.dtype) for block in blocks]
+        masks = [as_mask(torch.arange(block.end) <= torch.arange(block.start, block.end)[:, None], torch.float32)
+                 for block in blocks]
         wanted = torch.tensor(lengths).cumsum(0) - 1
 
         def attend(
@@ -54,16 +59,16 @@ class EndToEnd:
 
         return self._llama.scores(self._llama.hidden(x, positions, attend, wanted))
 
-    def decode(
-        self, ids: torch.Tensor, places: torch.Tensor, mask: torch.Tensor, positions: Sequence[int], tile: int
-    ) -> torch.Tensor:
-        """Logits [n, vocabulary] after the tokens `ids` [n] at `places` [n], which are the cache's target.
+    def decode(self, ids: torch.Tensor, places: torch.Tensor, positions: Sequence[int], tile: int) -> torch.Tensor:
+        """Logits [n, vocabulary] after the tokens `ids` [n] at `places` [n], of which `positions` is a copy.
 
         Args:
-            positions: a copy of the places.
-            mask: [n, 1, 1, end]: what each token sees.
             tile: rows to attend at a time.
         """
+        end = max(positions) + 1
+        self._cache.reserve(end)
+        self._cache.target = Tips(places, end)
+        mask = as_mask((torch.arange(end) <= places[:, None])[:, None, None], torch.float32)
         ends = ends_of(positions, tile)
 
         def attend(
@@ -76,9 +81,17 @@ class EndToEnd:
         return self._llama.scores(self._llama.hidden(self._llama.embed(ids), places, attend))
 
 
-def _causal(block: Block, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the scores of a block's tokens [T, end]: 0 for all up to the token itself."""
-    places = torch.arange(block.start, block.end)[:, None]
-    return torch.zeros(len(places), block.end, dtype=dtype).masked_fill_(
-        torch.arange(block.end) > places, torch.finfo(dtype).min
-    )
+@torch.inference_mode()
+def gives_logits_of(model: Callable[[torch.Tensor], torch.Tensor], llama: LlamaModel, vocabulary: int) -> bool:
+    """Whether a trial of both passes gives what the model itself gives.
+
+    Args:
+        model: from ids [1, T] to logits [1, T, vocabulary].
+        vocabulary: its number of tokens, at least 1.
+    """
+    ids = torch.arange(1, TRIAL + 1) * vocabulary // (TRIAL + 2)
+    last = len(ids) - 1
+    passes = EndToEnd(llama, SlotCache(1, len(ids)))
+    after_prompt = passes.prefill(llama.embed(ids[:last]), [Block(slice(0, 1), 0, last)])
+    after_last = passes.decode(ids[last:], torch.tensor([last]), [last], 1)
+    return agree(torch.cat([after_prompt, after_last]), model(ids[None])[0, -2:])

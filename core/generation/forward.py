@@ -1,8 +1,9 @@
 """Forward passes of decoding: the prefix once, prompts in groups, then one token of every active sequence.
 
-Everything goes through the model's own `forward`, so any causal LM of transformers works whose layers attend to all
-that came before. Plain models of the Llama kind have their layers written out (`core.model.llama`): for all passes on a
-CPU in float32 (`core.generation.end_to_end`), for the steps on a GPU in 16 bits.
+Any causal LM of transformers works whose layers attend to all that came before: it goes through its own `forward`.
+Plain models of the Llama kind have their layers written out (`core.model.llama`) where that is faster and a trial
+gives the same: for all passes in more than one slot on a CPU in float32 (`core.generation.end_to_end`), and for the
+steps on a GPU in 16 bits.
 Each pass leaves the model as it found it: between two passes the caller may do what it likes with it.
 """
 
@@ -18,13 +19,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from core.contract.errors import ModelError
 from core.generation.cache import Block, SlotCache, Tips
-from core.generation.end_to_end import EndToEnd
+from core.generation.end_to_end import EndToEnd, gives_logits_of
 from core.generation.packed import PackedLinears
 from core.generation.recorded import RecordedSteps
-from core.generation.tiles import in_tiles, tile_of
+from core.generation.tiles import as_mask, in_tiles, tile_of
 from core.model.graphs import recorder
 from core.model.heap import keep_freed_memory
-from core.model.llama import LlamaModel, can_be_laid_out, can_be_written_out
+from core.model.llama import LlamaModel, can_be_laid_out, can_be_written_out, is_untouched
 from core.model.soft_prompt import head_at
 
 if TYPE_CHECKING:
@@ -51,14 +52,31 @@ class Forward:
             keep_freed_memory()
         self.tile = tile_of(model, slots)
         self._modules = list(model.modules())
-        several = slots > 1  # a row alone gains nothing from weights that are laid out
-        self._end_to_end = EndToEnd(LlamaModel(model, laid_out=True), self.cache) if (
-            several and can_be_laid_out(model)) else None
-        self._linears = PackedLinears(self._modules if several and not self._end_to_end else [])
+        self._linears = PackedLinears([])
+        self._end_to_end: EndToEnd | None = None
+        if slots > 1:  # a row alone gains nothing from weights that are laid out
+            self._end_to_end = self._tried()
+            if self._end_to_end is None:
+                self._linears = PackedLinears(self._modules)
         self._recorder = recorder(self.device)
         faster = self._recorder is not None and self.dtype.itemsize == 2 and can_be_written_out(model)
         self._llama = LlamaModel(model) if faster else None
         self._recorded: RecordedSteps | None = None
+
+    def _tried(self) -> EndToEnd | None:
+        """Passes with the layers written out, if the model is one they are for and they give what it gives."""
+        if not can_be_laid_out(self.model):
+            return None
+        llama = LlamaModel(self.model, laid_out=True)
+        with self._undisturbed():
+            right = gives_logits_of(lambda ids: self.model(input_ids=ids, use_cache=False).logits, llama,
+                                    self.model.get_input_embeddings().num_embeddings)
+        return EndToEnd(llama, self.cache) if right else None
+
+    @property
+    def _written_out_here(self) -> EndToEnd | None:
+        """The passes with the layers written out, unless somebody did something to the model meanwhile."""
+        return self._end_to_end if self._end_to_end and is_untouched(self.model, self._modules) else None
 
     @torch.inference_mode()
     def encode_prefix(self, prefix: torch.Tensor) -> torch.Tensor:
@@ -66,8 +84,8 @@ class Forward:
         self.prefix_length = len(prefix)
         block = Block(slice(0, self.cache.slots), 0, self.prefix_length)
         prefix = prefix.detach().to(self.device, self.dtype)
-        if self._end_to_end:
-            return self._end_to_end.prefill(prefix, [block])
+        if passes := self._written_out_here:
+            return passes.prefill(prefix, [block])
         self.cache.target = block
         last = torch.zeros(1, self.prefix_length, dtype=torch.bool, device=self.device)
         last[:, -1] = True
@@ -81,9 +99,9 @@ class Forward:
         """
         width = max(map(len, prompts))
         start = self.prefix_length
-        if self._end_to_end:
-            x = self._end_to_end.embed(torch.tensor([token for prompt in prompts for token in prompt]))
-            return self._end_to_end.prefill(x, [
+        if passes := self._written_out_here:
+            x = passes.embed(torch.tensor([token for prompt in prompts for token in prompt]))
+            return passes.prefill(x, [
                 Block(slice(row, row + 1), start, start + len(prompt)) for row, prompt in enumerate(prompts, first_row)
             ])
         self.cache.target = Block(slice(first_row, first_row + len(prompts)), start, start + width)
@@ -107,8 +125,8 @@ class Forward:
             faster = self._written_out if self._llama else None
             return self._recorded(self._step, tokens, positions, self.cache.capacity, faster)
         ids, places = torch.tensor([tokens, positions], device=self.device)
-        if self._end_to_end:
-            return self._end_to_end.decode(ids, places, self._begin(places, end), positions, self.tile)
+        if passes := self._written_out_here:
+            return passes.decode(ids, places, positions, self.tile)
         return self._step(ids, places, end, positions)
 
     def _step(self, ids: torch.Tensor, places: torch.Tensor, end: int, positions: Sequence[int] = ()) -> torch.Tensor:
@@ -179,11 +197,6 @@ class Forward:
                 module.training = True
             if attention not in ATTENTION:
                 self.model.set_attn_implementation(attention)
-
-
-def as_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to attention scores: 0 where `visible`, else the smallest number of the model's type."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def check_supported(model: PreTrainedModel, longest: int) -> None:

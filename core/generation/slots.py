@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREFILL_TOKENS = 1024
-"""Prompts are encoded in groups of at most this many tokens, padding included: enough to keep the processor busy."""
+"""Prompts are encoded in groups of at most this many tokens, any padding included: enough to keep a processor busy."""
 GPU_PREFILL_TOKENS, GPU_PREFILL_MOST = 128, 32_768
 """The same on a GPU: so many for each slot, since memory for many slots is memory for a large group, and no more."""
 REFILL_SHARE = 8

@@ -108,3 +108,8 @@ def attend_in_tiles(
 def ends_of(positions: Sequence[int], tile: int) -> tuple[int, ...]:
     """1 + the largest position of each tile of rows."""
     return tuple(max(positions[first : first + tile]) + 1 for first in range(0, len(positions), tile))
+
+
+def as_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to attention scores: 0 where `visible`, else the smallest number of the model's type."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, torch.finfo(dtype).min)

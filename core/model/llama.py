@@ -7,7 +7,7 @@ forward pass, in another order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +29,7 @@ PARTS = {
 }
 """Submodules of a decoder of the Llama kind, no more and no fewer."""
 KINDS = ("llama", "qwen2", "mistral")
-"""Models that are computed so in 16 bits: no trial tells wrong sums from rounding there."""
+"""Models that are computed so while completing, and in 16 bits: there no trial tells wrong sums from rounding."""
 COPY_SHARE = 4
 """The projections of attention are copied where that takes no more than one in so many of the free bytes."""
 ACTIVATIONS = ("SiLUActivation", "SiLU")
@@ -86,21 +86,23 @@ def can_be_written_out(model: PreTrainedModel) -> bool:
 
 
 def can_be_laid_out(model: PreTrainedModel) -> bool:
-    """Whether it is a plain model of those kinds in float32 on a CPU, and half of its memory has room for a copy.
-
-    Not one to which somebody has put hooks, another `forward` or the attention that shows its weights: what they are
-    for would not happen.
-    """
+    """Whether it is of the `KINDS`, in float32 on a CPU and untouched, and half of what is free has room for a copy."""
     parameters = list(model.parameters())
     if not (onednn.available() and all(part.device.type == "cpu" and part.dtype == torch.float32 for part in parameters)
-            and model.config.model_type in KINDS and has_known_parts(model)):
-        return False
-    if model.config._attn_implementation == "eager" or any(
-        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks for module in model.modules()
-    ):
+            and model.config.model_type in KINDS and has_known_parts(model) and is_untouched(model, model.modules())):
         return False
     copied = sum(module.weight.nbytes for module in model.modules() if type(module) is nn.Linear)
     return copied <= free_bytes(model.device) // 2
+
+
+def is_untouched(model: PreTrainedModel, modules: Iterable[nn.Module]) -> bool:
+    """Whether nobody put hooks or another `forward` on its modules, or chose the attention that shows its weights.
+
+    With its layers written out, what these are for would not happen.
+    """
+    return model.config._attn_implementation != "eager" and not any(
+        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks for module in modules
+    )
 
 
 class LlamaModel:

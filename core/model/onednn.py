@@ -14,9 +14,10 @@ ROWS = 32
 
 
 def available() -> bool:
-    """Whether this torch has oneDNN and the two operators, which torch.compile uses and no documentation promises."""
-    operators = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)
+    """Whether this torch has oneDNN and the operators, which torch.compile uses and no documentation promises."""
+    operators = torch.ops.mkldnn
+    return (torch.backends.mkldnn.is_available() and hasattr(operators, "_reorder_linear_weight")
+            and hasattr(operators, "_linear_pointwise") and hasattr(operators._linear_pointwise, "binary"))
 
 
 def lay_out(weight: torch.Tensor, rows: int) -> torch.Tensor:

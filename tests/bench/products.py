@@ -36,7 +36,7 @@ class Products:
         if onednn.available():
             with torch.inference_mode():
                 for weight in (*self._layers, *self._head):
-                    self._packed[id(weight)] = onednn.lay_out(weight, 32)
+                    self._packed[id(weight)] = onednn.lay_out(weight, onednn.ROWS)
         self._ways: dict[tuple[bool, int], int] = {}
 
     @torch.inference_mode()

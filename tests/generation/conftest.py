@@ -52,6 +52,15 @@ def _qwen2() -> Any:
     return model
 
 
+def _mistral() -> Any:
+    """Heads of a width of their own, no window."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(
+        **SHAPE, num_key_value_heads=2, head_dim=32, sliding_window=None, max_position_embeddings=2048,
+    ))
+
+
 def _gpt2() -> Any:
     """Absolute positions, one head for each key-value head, another head layout."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -101,7 +110,13 @@ def qwen2() -> Any:
     return _seeded(_qwen2)
 
 
-@pytest.fixture(scope="session", params=["tiny_model", "llama", "qwen2", "gpt2", "gemma2"])
+@pytest.fixture(scope="session")
+def mistral() -> Any:
+    """The tiny Mistral."""
+    return _seeded(_mistral)
+
+
+@pytest.fixture(scope="session", params=["tiny_model", "llama", "qwen2", "mistral", "gpt2", "gemma2"])
 def any_model(request: pytest.FixtureRequest) -> Any:
     """One model after the other, random weights, float32, eval mode, frozen."""
     return request.getfixturevalue(request.param)

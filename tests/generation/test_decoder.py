@@ -102,25 +102,31 @@ def test_results_do_not_depend_on_slots_order_or_company(
         assert any(other[key].token_ids != first[key].token_ids for key in first)
 
 
+@pytest.mark.parametrize("written_out", [True, False])
 @pytest.mark.parametrize("slots", [1, 4, 9])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.9}])
 def test_samples_of_one_prompt_share_its_forward_pass(
     tiny_model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, sampling: dict[str, float],
-    slots: int,
+    slots: int, written_out: bool, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     requests = [replace(request, sample=sample) for request in prompts[:4] for sample in range(5)]
     requests.append(Request("twin", prompts[2].token_ids))  # another problem with the same prompt
-    fed: list[int] = []
-    handle = tiny_model.model.layers[0].register_forward_pre_hook(
-        lambda _module, inputs: fed.append(inputs[0].shape[1]) if inputs[0].shape[1] > 1 else None
-    )
-    try:
+    encoded: list[int] = []
+    prefill = Forward.prefill
+
+    def counted(forward: Forward, first_row: int, asked: Any) -> torch.Tensor:
+        encoded.append(len(asked))
+        assert (forward._end_to_end is not None) == (written_out and slots > 1)
+        return prefill(forward, first_row, asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "prefill", counted)
+        if not written_out:
+            patch.setattr("core.generation.forward.can_be_laid_out", lambda _model: False)
         done = finished(tiny_model, tiny_tokenizer, soft_rows, requests, settings(slots=slots, **sampling))
-    finally:
-        handle.remove()
     assert len(done) == len(requests)
     if slots > 1:  # in a single slot nobody is left to copy from
-        assert len(fed) <= 1 + 4  # the prefix, and each prompt
+        assert sum(encoded) == 4
     for request in (requests[7], requests[12], requests[-1]):
         key = f"{request.task_id}#{request.sample}" if request.sample else request.task_id
         alone = finished(tiny_model, tiny_tokenizer, soft_rows, [request], settings(**sampling))[key]

@@ -36,11 +36,14 @@ def same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     return first[:3] == second[:3] and weights and not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize("written_out", [True, False])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_model_is_unchanged_at_every_yield(
     model: Any, tiny_tokenizer: Any, prompts: list[Request], soft_rows: torch.Tensor, attention: str,
-    monkeypatch: pytest.MonkeyPatch,
+    written_out: bool, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not written_out:
+        monkeypatch.setattr("core.generation.forward.can_be_laid_out", lambda _model: False)
     monkeypatch.setattr("core.generation.tiles.TILE", 2)
     model.set_attn_implementation(attention)
     before = state(model)

@@ -71,8 +71,10 @@ def become_anonymous() -> None:
     """
     here = os.path.dirname(os.path.abspath(__file__))
     for name, module in list(sys.modules.items()):
-        if os.path.dirname(getattr(module, "__file__", None) or "") == here:
+        if os.path.dirname(os.path.abspath(getattr(module, "__file__", None) or "")) == here:
             del sys.modules[name]
+    if "execution" in sys.modules:
+        raise RuntimeError(f"the server's own modules are not in {here}")
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = [""]
     os.environ.pop("PYTHONHASHSEED", None)
