@@ -147,10 +147,10 @@ class Follower:
 
 
 def _told_by(condition: Condition, view: RunView) -> RunView:
-    """The view without an end that an earlier engine told, where another one has the run now, or had it and died."""
+    """The view without what an earlier engine told of itself, where another one has the run now, or had it and died."""
     another = condition.engine not in (None, view.engine)
-    if view.outcome and another and (condition.active or condition.state == "crashed"):
-        return replace(view, outcome="", phase="queued")
+    if another and (condition.state == "queued" or view.outcome and (condition.active or condition.state == "crashed")):
+        return replace(view, outcome="", phase="queued", paused=False, waits_for="")
     return view
 
 

@@ -115,6 +115,22 @@ def test_an_engine_that_cannot_go_on_is_the_same_to_all(runs: Path) -> None:
     assert status_of(other.poll()) == status_of(ours)
 
 
+@pytest.mark.parametrize("last", [
+    ev.RunPaused(reason="no space left"), ev.Progress(stage="validating", done=1, total=9, unit="problems"),
+])
+def test_a_run_that_died_within_a_stage_is_starting_once_another_engine_has_it(runs: Path, last: ev.Event) -> None:
+    folder = make_run(runs, [*training("x", steps=3), last], state="crashed", count=2)
+    before = Follower(RunLink(folder)).poll()
+    assert before.crashed and (before.view.paused or before.view.phase == "validating")
+    link = engine.resume(folder, lambda folder: [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert link._process is not None
+    try:
+        assert status_of(Follower(link).poll()).word == "starting"
+    finally:
+        link._process.kill()
+        link._process.wait()
+
+
 def test_an_engine_that_is_refused_leaves_the_run_to_the_one_at_work(runs: Path) -> None:
     folder = make_run(runs, training("x", steps=3), state="running", alive=True, count=2)
     refused = engine.resume(folder, lambda folder: [sys.executable, "-c", "raise SystemExit(2)"])
