@@ -1,6 +1,6 @@
 """The peer of the training benches: peft's prompt tuning, an ordinary loop around it.
 
-It gets the model that ours uses, without a cache of keys and values, which would only cost it, and transformers' own
+It gets a model as ours does, without a cache of keys and values, which would only cost it, and transformers' own
 `num_items_in_batch`, which makes the accumulated loss the mean over the effective batch.
 """
 

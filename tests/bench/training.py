@@ -1,9 +1,12 @@
 """`make bench-training`: training on a CPU, against peft's prompt tuning on the same problems.
 
-An optimizer step of ours and one of peft's follow each other, on the same effective batch, from the same soft prompt,
-with one copy of the frozen weights; who comes first changes from pair to pair, and the ratio is taken pair by pair, so
-that a machine that gets slower in between slows both. The same loss and gradient are part of each target: a row with
-other numbers is missed, whatever its time. Peak memory and whole trainings are those of processes of their own.
+An optimizer step of ours and one of peft's follow each other, on the same effective batch, from the same soft prompt;
+who comes first changes from pair to pair, and the ratio is taken pair by pair, so that a machine that gets slower in
+between slows both. Before the first pair either takes the first of the steps once, which counts in nothing: it is then
+that it takes the memory it keeps. peft has a process of its own for each kind of pairs, with its own copy of the frozen
+weights, and times its steps there; one side waits while the other works. The same loss and gradient are part of each
+target: a row with other numbers is missed, whatever its time. Peak memory and whole trainings are those of processes
+of their own.
 
 The problems are those that train by `dataset.seed`, in the order of epoch 1.
 """
@@ -26,7 +29,7 @@ from core.contract.config_file import load_config  # noqa: E402 - a script: root
 from core.data.batches import Example, supervised_tokens  # noqa: E402
 from core.model.loading import LoadedModel, load_model  # noqa: E402
 from tests.bench.operations import Operations  # noqa: E402
-from tests.bench.peft_peer import PeftPeer  # noqa: E402
+from tests.bench.peft_process import PeftProcess  # noqa: E402
 from tests.bench.processes import epoch_steps, in_processes  # noqa: E402
 from tests.bench.products import Products  # noqa: E402
 from tests.bench.runs import split_examples, starting_rows  # noqa: E402
@@ -60,11 +63,10 @@ class Bench:
         config = load_config(overrides=[*self.settings, *settings], demo=True)
         rows = starting_rows(self.loaded, config)
         ours = Ours(self.loaded, config, self.train, [rows])
-        peer = PeftPeer(self.loaded, config, len(self.train), rows, pad_to)
-        shortest = sorted(self.train, key=lambda example: example.tokens)[:2]
-        ours.step(shortest)  # what either does in its first step alone
-        peer.step(shortest)
-        yield from in_turns(ours, peer, batches)
+        with PeftProcess(config, len(self.train), rows, pad_to) as peer:
+            for side in (peer, ours):  # peft first: it loads its model meanwhile
+                side.step(batches[0])
+            yield from in_turns(ours, peer, batches)
 
     def rate(self, examples: Sequence[Example]) -> float:
         """Operations a second of the linear layers alone, for as many tokens at once as a step has."""
@@ -158,19 +160,19 @@ def population(bench: Bench, target: float, prompts: int, settings: Sequence[str
 
 def measure(bench: Bench, options: argparse.Namespace) -> list[Row]:
     """All rows."""
-    few = max(1, options.rounds - 1)
+    steps = bench.steps[: options.rounds]
     dynamic, rates = [], []
-    for pair in bench.pairs(bench.steps[: options.rounds]):
+    for pair in bench.pairs(steps):
         dynamic.append(pair)
         rates.append(bench.rate(pair.examples))
     rows = [
         speed(bench, "tokens/s, against peft, padded to the longest", 2.5, dynamic),
         share(bench, dynamic, rates),
     ]
-    quarters = [step[:4] for step in bench.steps[:few]]
+    quarters = [step[:4] for step in steps]
     padded = list(bench.pairs(quarters, "training.gradient_accumulation_steps=1", pad_to=PADDED))
     rows.append(speed(bench, f"the same, padded to {PADDED}", 8.0, padded))
-    many = list(bench.pairs(bench.steps[:few], f"soft_prompts.num_virtual_tokens={MANY}"))
+    many = list(bench.pairs(steps, f"soft_prompts.num_virtual_tokens={MANY}"))
     rows.append(speed(bench, f"{MANY} virtual tokens, padded to the longest", 3.0, many))
     rows.append(memory(bench, 0.55, min(2, len(bench.steps))))
     return rows + population(bench, 1.05, options.prompts, [f"dataset.max_samples={options.problems}"])
@@ -179,7 +181,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> list[Row]:
 def main() -> int:
     """Measure and print the table; the status is 1 when a target was missed or numbers differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="pairs of steps; one less of the slow ones")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="pairs of steps of each kind")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="dataset.seed, which chooses the problems")
     parser.add_argument("--problems", type=int, default=40, metavar="N", help="of the trainings of several prompts")
     parser.add_argument("--prompts", type=int, default=5, metavar="K", help="soft prompts in one pass")
