@@ -2,8 +2,8 @@
 
 It counts the frozen weights, what is kept of a forward pass for the gradient, the output scores, and the soft prompt
 with its optimizer. On a GPU that is a micro-batch's (more rows go through at once only where half of its free memory
-holds them); on a CPU each core has a few rows, and with AVX-512 there is a second copy of the weights. It cannot know
-the lengths of other problems than HumanEval's, nor what a kernel needs for a moment.
+holds them); on a CPU each core has a few rows, and with AVX-512 there is a second copy of the weights, and a third of
+some. It cannot know the lengths of other problems than HumanEval's, nor what a kernel needs for a moment.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LONGEST_SOLUTION = 268
 CHARACTERS_PER_TOKEN = 3
 LIBRARY_BYTES = 480_000_000
 """Resident memory of a process that has imported torch and transformers and loaded a model, without its weights."""
-ROW_TOKENS, BLAS_ROW_TOKENS = 384, 768
+ROW_TOKENS, BLAS_ROW_TOKENS = 512, 768
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
 oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
-HEAP_SHARE, BLAS_HEAP_SHARE = 2.4, 1.5
+HEAP_SHARE, BLAS_HEAP_SHARE = 2.0, 1.5
 """What training takes on a CPU besides weights and scores, as a multiple of what so many tokens under way keep by
 `row_bytes`: probabilities of short rows, what products work with, and the C library's heap. Measured with SmolLM2-135M
 on one and two cores, where oneDNN multiplies and where BLAS does, which needs no copies of its inputs and results."""
@@ -55,6 +55,11 @@ class ModelShape:
     kv_heads: int
     vocabulary: int
     head_dim: int
+
+    @property
+    def sharing_an_input(self) -> int:
+        """Weights of the layers that make queries, keys and values, and of those that make gate and up."""
+        return self.layers * self.hidden * ((self.heads + 2 * self.kv_heads) * self.head_dim + 2 * self.intermediate)
 
     @property
     def cached_values(self) -> int:
@@ -127,7 +132,7 @@ class MemoryEstimate:
     weight_bytes: int
     """Bytes of one frozen parameter."""
     copied: int
-    """Parameters that are there twice: on a CPU with AVX-512 all."""
+    """Parameters of further copies: on a CPU with AVX-512 all, and once more those of layers that share an input."""
     tokens: int
     """Positions of the largest pass: rows × their length."""
 
@@ -156,7 +161,7 @@ def estimate_memory(
     tokens = rows * longest if device == "cuda" else min(step * longest, max(longest, rows * row_tokens()))
     supervised = rows * min(LONGEST_SOLUTION, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
-    copied = shape.parameters if device == "cpu" and not avx2_at_most() else 0
+    copied = shape.parameters + shape.sharing_an_input if device == "cpu" and not avx2_at_most() else 0
     return MemoryEstimate(
         weights=weight * (shape.parameters + copied),
         activations=int(tokens * kept * (1 if device == "cuda" else heap_share())),

@@ -141,9 +141,11 @@ def test_settings_that_contradict_each_other_are_a_fault_of_one_and_mended_by_ei
     assert [fault.line for fault in stored.faults.values()] == [2] and not stored.file_faults
 
 
-@pytest.mark.parametrize(("avx2_at_most", "weights", "twice"), [(False, "4.0 GB", ", twice"), (True, "2.0 GB", "")])
+@pytest.mark.parametrize(("avx2_at_most", "weights", "copies"), [
+    (False, "4.9 GB", ", and copies"), (True, "2.0 GB", ""),
+])
 def test_figures_say_what_settings_imply(
-    avx2_at_most: bool, weights: str, twice: str, monkeypatch: pytest.MonkeyPatch
+    avx2_at_most: bool, weights: str, copies: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.contract.estimate.avx2_at_most", lambda: avx2_at_most)
 
@@ -160,7 +162,7 @@ def test_figures_say_what_settings_imply(
                  "→ set training.warmup_steps to 9"):
         assert line in text, line
     assert "may not fit" in said(Config(), qwen, Machine(4 * 10**9)) and "may not fit" not in text
-    assert f"{weights}  4 bytes each{twice}\n" in said(Config(), qwen, Machine(16 * 10**9))
+    assert f"{weights}  4 bytes each{copies}\n" in said(Config(), qwen, Machine(16 * 10**9))
     unknown = said(Config.model_validate({"dataset": {"path": "no.jsonl"}, "model": {"name": "x/y"}}), Facts(None))
     assert "unknown until the model is loaded" in unknown and "no.jsonl has none that can be counted" in unknown
     wrong = Config.model_validate({"soft_prompts": {"embedding_dim": 900}})

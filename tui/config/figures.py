@@ -92,9 +92,9 @@ def _memory(config: Config, shape: ModelShape | None, machine: Machine, plan: Tr
 
 def _parts(found: MemoryEstimate, shape: ModelShape, device: str) -> list[Line]:
     """What the estimate is made of."""
-    twice = ", twice" if found.copied else ""
+    copies = ", and copies" if found.copied else ""
     parts = [
-        ("weights", found.weights, f"{found.weight_bytes} bytes each{twice}"),
+        ("weights", found.weights, f"{found.weight_bytes} bytes each{copies}"),
         ("activations", found.activations, f"{found.tokens:,} tokens × {shape.layers} layers"),
         ("output scores", found.scores, f"vocabulary {shape.vocabulary:,}"),
         ("soft prompt", found.soft_prompt, "with its optimizer"),
