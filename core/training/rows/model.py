@@ -93,7 +93,7 @@ class RowModel:
         inner: Any = model.base_model
         head: Any = model.get_output_embeddings()
         size = sum(parameter.nbytes for parameter in (*inner.layers.parameters(), *head.parameters()))
-        laid_out = size < free_bytes(torch.device("cpu")) // 3  # once and a half of them, where most of memory stays
+        laid_out = size < free_bytes(torch.device("cpu")) // 3  # at most one and a half copies
         self._label_smoothing = label_smoothing
         self._embedding: Callable[[torch.Tensor], torch.Tensor] = model.get_input_embeddings()
         self._rotary: Callable[..., tuple[torch.Tensor, torch.Tensor]] = inner.rotary_emb
