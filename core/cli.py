@@ -32,9 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Threads that train on a CPU multiply side by side, each by itself (`core.training.rows.products`).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # oneDNN keeps its kernels for each number of rows it has met, up to 1,024, and training hardly ever has the same
-    # number twice: after an epoch of SmolLM2-135M that was 0.5 of 3.7 GB. A core works with some ten at a time.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(min(1024, 64 + 16 * (os.cpu_count() or 1))))
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name of the same
         # Micro-batches differ in length. Segments that grow fit all of them; others stay behind, one for each length.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

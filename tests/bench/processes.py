@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(64 + 16 * (os.cpu_count() or 1)))  # the same
 
 from core.contract.config import Config  # noqa: E402 - a script: the project's root and the environment come first
 from core.contract.config_file import load_config  # noqa: E402

@@ -24,7 +24,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(64 + 16 * (os.cpu_count() or 1)))  # the same
 
 from core.contract.config_file import load_config  # noqa: E402 - a script: root and environment come first
 from core.data.batches import Example, supervised_tokens  # noqa: E402
