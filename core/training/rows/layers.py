@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
 from core.training.rows.attention import attend, attend_gradient
 from core.training.rows.products import frozen_linear
@@ -74,15 +73,15 @@ class Attended:
 
 @dataclass(frozen=True)
 class Trace:
-    """What the gradient of a layer needs of its forward pass."""
+    """What the gradient of a layer needs of its forward pass; of the MLP the derivatives of silu(gate) · up by each."""
 
     x: torch.Tensor
     inverse: torch.Tensor
     sequences: list[Attended]
     middle: torch.Tensor
     middle_inverse: torch.Tensor
-    gate: torch.Tensor
-    up: torch.Tensor
+    by_gate: torch.Tensor
+    by_up: torch.Tensor
 
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -129,13 +128,18 @@ class Layer:
             self._attend(*sequence, take)
             for sequence in zip(*parts, rotations, pasts, attended.split(lasts), strict=True)
         ]
-        (middle,) = self.output(attended.view(len(attended), -1), take)
-        for total, more in zip(middle.split(lasts), x.split(lengths), strict=True):
-            total.add_(more[-len(total) :])
+        (change,) = self.output(attended.view(len(attended), -1))
+        middle = take(*change.shape)
+        for total, before, more in zip(middle.split(lasts), x.split(lengths), change.split(lasts), strict=True):
+            torch.add(before[-len(total) :], more, out=total)
         normed, middle_inverse = self.before_mlp(middle)
-        gate, up = self.gate_up(normed, take)
-        (result,) = self.down(silu(gate).mul_(up), take)
-        return result.add_(middle), Trace(x, inverse, sequences, middle, middle_inverse, gate, up)
+        gate, up = self.gate_up(normed)
+        by_gate, by_up = take(*gate.shape), take(*gate.shape)
+        torch.ops.aten.silu_backward(up, gate, grad_input=by_gate)
+        torch.ops.aten.silu(gate, out=by_up)
+        (change,) = self.down(up.mul_(by_up))
+        result = torch.add(middle, change, out=take(*change.shape))
+        return result, Trace(x, inverse, sequences, middle, middle_inverse, by_gate, by_up)
 
     def _attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotation: Rotation, past: KeysValues,
@@ -202,11 +206,9 @@ class Layer:
 
     def _mlp_gradient(self, of_result: torch.Tensor, trace: Trace) -> torch.Tensor:
         """The gradient of what the MLP is given, and of what it is added to: their sum [last, H]."""
-        gate, up = trace.gate, trace.up
         of_product = self.down.gradient(of_result)
-        of_gate_up = gate.new_empty(len(gate), 2 * gate.shape[1])
-        of_gate, of_up = of_gate_up.chunk(2, dim=1)
-        torch.mul(of_product, silu(gate), out=of_up)
-        torch.ops.aten.silu_backward(of_product.mul_(up), gate, grad_input=of_gate)
+        of_gate_up = of_product.new_empty(len(of_product), 2 * of_product.shape[1])
+        for part, derivative in zip(of_gate_up.chunk(2, dim=1), (trace.by_gate, trace.by_up), strict=True):
+            torch.mul(of_product, derivative, out=part)
         of_normed = self.gate_up.gradient(of_gate_up)
         return self.before_mlp.gradient(of_normed, trace.middle, trace.middle_inverse).add_(of_result)

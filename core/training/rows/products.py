@@ -17,7 +17,6 @@ import torch
 
 from core.contract.processor import avx2_at_most
 from core.model import onednn
-from core.training.rows.workspace import Take
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,8 +28,8 @@ ROWS = 256
 class FrozenLinear(Protocol):
     """Linear layers of one input: x W₁ᵀ + b₁, x W₂ᵀ + b₂, … for x [n, in], and the gradient of x."""
 
-    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
-        """Each layer's result [n, out], in memory from `take`."""
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Each layer's result [n, out]."""
 
     def gradient(self, of_results: torch.Tensor) -> torch.Tensor:
         """The gradient of x [n, in], from those of the results side by side [n, out₁ + out₂ + …]."""
@@ -55,11 +54,9 @@ class ByOneDnn:
             self._forward = [(onednn.lay_out(weight, ROWS), _joined_bias(layers))]
             self._backward = [onednn.lay_out(weight.t(), ROWS) if len(layers) > 1 else weight.t()]
 
-    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
-        """See FrozenLinear; a copy, unless the memory may be any, since oneDNN takes its own."""
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """See FrozenLinear."""
         results = [onednn.product(x, weight, bias) for weight, bias in self._forward]
-        if take is not torch.empty:
-            results = [take(*result.shape).copy_(result) for result in results]
         return [*results[0].split(self._sizes, dim=1)] if len(results) == 1 else results
 
     def gradient(self, of_results: torch.Tensor) -> torch.Tensor:
@@ -93,11 +90,11 @@ class ByBlas:
         self._layers = [(layer.weight.detach(), layer.bias) for layer in layers]
         self._sizes = [layer.out_features for layer in layers]
 
-    def __call__(self, x: torch.Tensor, take: Take = torch.empty) -> list[torch.Tensor]:
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
         """See FrozenLinear."""
         results = []
         for weight, bias in self._layers:
-            result = product(x, weight.t(), take)
+            result = product(x, weight.t())
             results.append(result if bias is None else result.add_(bias))
         return results
 
@@ -110,10 +107,10 @@ class ByBlas:
         return total
 
 
-def product(a: torch.Tensor, b: torch.Tensor, take: Take = torch.empty) -> torch.Tensor:
-    """The product of two matrices in float32, in memory from `take`."""
-    result = take(len(a), b.shape[1])
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The product of two matrices in float32."""
     if torch.get_num_threads() > 1:
-        return torch.mm(a, b, out=result)
+        return a @ b
+    result = a.new_empty(len(a), b.shape[1])
     numpy.matmul(a.numpy(), b.numpy(), out=result.numpy())
     return result
