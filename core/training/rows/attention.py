@@ -13,7 +13,7 @@ import torch
 
 from core.training.rows.workspace import Take
 
-BLOCK = 128
+BLOCK = 64
 """Queries at a time: with fewer there are more products, with more a larger share of the scores lies in the future."""
 KEPT = 256
 """Probabilities of so many keys are kept for the gradient; of more, which take most of a long row's memory, they are

@@ -27,14 +27,17 @@ class Norm:
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The result [n, H] and 1 / rms(x) [n, 1], which the gradient needs."""
-        inverse = (x * x).mean(dim=-1, keepdim=True).add_(self.epsilon).rsqrt_()
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        inverse = squares.div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
         return (x * inverse).mul_(self.weight), inverse
 
-    def gradient(self, of_result: torch.Tensor, x: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-        """The gradient of x, in place of that of the result."""
+    def gradient(
+        self, of_result: torch.Tensor, x: torch.Tensor, inverse: torch.Tensor, total: torch.Tensor
+    ) -> torch.Tensor:
+        """`total` [n, H], to which the gradient of x is added; that of the result is lost."""
         of_result.mul_(self.weight)
         along = (of_result * x).sum(dim=-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
-        return of_result.mul_(inverse).addcmul_(x, along)
+        return total.addcmul_(of_result, inverse).addcmul_(x, along)
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class Layer:
         """The gradient of x [n, H].
 
         Args:
-            of_result: [sum of the last tokens, H].
+            of_result: [sum of the last tokens, H], which is lost.
             of_keys_values: of each sequence and what stands before it, to which this layer's own are added.
         """
         lengths = [len(rotation) for rotation in rotations]
@@ -180,11 +183,13 @@ class Layer:
             of_attended.split(lasts), trace.sequences, rotations, of_keys_values, of_joined.split(lengths), strict=True
         ):
             self._attend_gradient(*sequence)
-        of_x = self.query_key_value.gradient(of_joined.view(len(trace.x), -1))
-        self.before_attention.gradient(of_x, trace.x, trace.inverse)
-        for total, more in zip(of_x.split(lengths), of_middle.split(lasts), strict=True):
-            total[-len(more) :].add_(more)
-        return of_x
+        of_normed = self.query_key_value.gradient(of_joined.view(len(trace.x), -1))
+        total = of_middle
+        if len(of_middle) < len(trace.x):
+            total = torch.zeros_like(trace.x)
+            for part, of_last in zip(total.split(lengths), of_middle.split(lasts), strict=True):
+                part[-len(of_last) :] = of_last
+        return self.before_attention.gradient(of_normed, trace.x, trace.inverse, total)
 
     def _attend_gradient(
         self, of_attended: torch.Tensor, sequence: Attended, rotation: Rotation, of_keys_values: KeysValues,
@@ -205,10 +210,10 @@ class Layer:
         of_new_values.copy_(of_values[:, -tokens:].transpose(0, 1))
 
     def _mlp_gradient(self, of_result: torch.Tensor, trace: Trace) -> torch.Tensor:
-        """The gradient of what the MLP is given, and of what it is added to: their sum [last, H]."""
+        """The gradient of what the MLP is given, and of what it is added to: their sum [last, H], in `of_result`."""
         of_product = self.down.gradient(of_result)
         of_gate_up = of_product.new_empty(len(of_product), 2 * of_product.shape[1])
         for part, derivative in zip(of_gate_up.chunk(2, dim=1), (trace.by_gate, trace.by_up), strict=True):
             torch.mul(of_product, derivative, out=part)
         of_normed = self.gate_up.gradient(of_gate_up)
-        return self.before_mlp.gradient(of_normed, trace.middle, trace.middle_inverse).add_(of_result)
+        return self.before_mlp.gradient(of_normed, trace.middle, trace.middle_inverse, of_result)

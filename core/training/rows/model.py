@@ -178,7 +178,7 @@ class RowModel:
                 of_logits.sub_(smoothed / logits.shape[1])
             for of_row, row in zip(of_logits.split(_lasts(rows)), rows, strict=True):
                 of_row.mul_(row.weight)
-            of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse)
+            of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse, torch.zeros_like(x))
         with section("backward"):
             for number, layer in reversed([*enumerate(self._layers)]):
                 exchange.check_wanted()
