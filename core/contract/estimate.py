@@ -30,6 +30,8 @@ LIBRARY_BYTES = 480_000_000
 ROW_TOKENS, BLAS_ROW_TOKENS = 512, 768
 """Tokens a core that rows under way have on a CPU, unless one alone has more (`core.training.rows.passes`), where
 oneDNN multiplies and where BLAS does, which is the faster the more rows of a product there are."""
+SCORED_TOKENS = 128
+"""Supervised tokens that go through the output head at a time on a CPU, on each core."""
 HEAP_SHARE, BLAS_HEAP_SHARE = 2.0, 1.5
 """What training takes on a CPU besides weights and scores, as a multiple of what so many tokens under way keep by
 `row_bytes`: probabilities of short rows, what products work with, and the C library's heap. Measured with SmolLM2-135M
@@ -159,7 +161,7 @@ def estimate_memory(
     kept = activation_bytes(shape, arithmetic) if device == "cuda" else row_bytes(shape)
     scores = score_bytes(shape, arithmetic) if device == "cuda" else 4 * shape.vocabulary
     tokens = rows * longest if device == "cuda" else min(step * longest, max(longest, rows * row_tokens()))
-    supervised = rows * min(LONGEST_SOLUTION, longest)
+    supervised = rows * min(LONGEST_SOLUTION if device == "cuda" else SCORED_TOKENS, longest)
     finished = virtual + text + LONGEST_PROMPT + config.inference.max_new_tokens
     copied = shape.parameters + shape.sharing_an_input if device == "cpu" and not avx2_at_most() else 0
     return MemoryEstimate(

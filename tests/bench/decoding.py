@@ -1,8 +1,8 @@
 """`make bench`: completing problems greedily behind a soft prompt, against transformers' `generate` at batch 1, 8, 16.
 
-All work with one copy of SmolLM2-135M in float32, in turns: the next piece of work (ours is a forward pass, theirs a
-batch) is of whoever has the fewest of the problems done. So what else the machine does slows all alike. The same tokens
-are part of each target.
+All work with SmolLM2-135M in float32, in turns: the next piece of work (ours is a forward pass, theirs a batch, in a
+process of its own) is of whoever has the fewest of the problems done. So what else the machine does slows all alike.
+The same tokens are part of each target.
 
 Theirs first try on a part of the problems which batch is their best; that one then competes on all.
 
@@ -13,32 +13,30 @@ computed once more for the same rows, the fastest way that torch has, all weight
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as core.cli does, and as it must be before torch is imported
 
 import torch  # noqa: E402 - a script: the project's root and the environment come first
-from transformers import AutoModelForCausalLM, StopStringCriteria  # noqa: E402
 
 from core.contract.config import DEMO, Config  # noqa: E402
 from core.data.batches import encode_problems  # noqa: E402
 from core.data.humaneval import load_problems  # noqa: E402
 from core.generation import slots  # noqa: E402
-from core.generation.decoder import Request, complete  # noqa: E402
+from core.generation.decoder import DecodingSettings, Request, complete  # noqa: E402
 from core.generation.forward import Forward  # noqa: E402
 from core.generation.problems import decoding_settings  # noqa: E402
 from core.model.checkpoint import load_checkpoint  # noqa: E402
-from core.model.loading import LoadedModel, load_model  # noqa: E402
+from core.model.loading import LoadedModel  # noqa: E402
 from core.model.soft_prompt import initial_rows  # noqa: E402
-from tests.bench.generate_peer import Piece, Tokens, Work, theirs  # noqa: E402
+from tests.bench.generate_peer import GenerateProcess, Piece, Tokens, load  # noqa: E402
 from tests.bench.products import Products  # noqa: E402
 from tests.bench.surroundings import surroundings  # noqa: E402
 from tests.bench.table import Row, print_table  # noqa: E402
@@ -51,6 +49,16 @@ TRAINED = Path(__file__).with_name("soft_prompt.pt")
 """What `softtune --demo` trains, in 16 bits. With an untrained one most completions end at their second token."""
 SAMPLED = 4
 """One in this many of our passes over new tokens is followed by its floor; of those over prompts, each."""
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be completed, longest prompt first, and how."""
+
+    loaded: LoadedModel
+    prefix: torch.Tensor
+    requests: Sequence[Request]
+    settings: DecodingSettings
+
 
 @dataclass
 class Contestant:
@@ -184,15 +192,6 @@ def line(name: str, one: Contestant, expected: dict[str, Tokens], when: str) -> 
                f"{when} {len(one.found)} problems: {one.seconds:.1f} s, {tokens} useful tokens, {equal} same as ours")
 
 
-def tiny(loaded: LoadedModel) -> LoadedModel:
-    """A model of chance weights in place of the real one, with its vocabulary."""
-    config = copy.deepcopy(loaded.model.config)
-    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-                   "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.2})
-    torch.manual_seed(0)
-    return replace(loaded, model=AutoModelForCausalLM.from_config(config).eval().requires_grad_(False))
-
-
 def main() -> int:
     """Measure and print the table; the status is 1 when a target was missed or tokens differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -207,24 +206,23 @@ def main() -> int:
     if options.quick:
         options.tokens, options.rounds, options.untrained = 16, 1, True
     config = Config.model_validate({**DEMO, "inference": {"max_new_tokens": options.tokens}})
-    loaded = tiny(load_model(config)) if options.quick else load_model(config)
+    loaded = load(config, options.quick)
     prefix, what = soft_prompt(loaded, options)
     examples = encode_problems(loaded.tokenizer, load_problems().problems, config)
     requests = stratified([Request(example.task_id, example.context) for example in examples], options.problems)
     work = Work(loaded, prefix, requests, decoding_settings(config))
     products = Products(loaded.model, loaded.model.get_output_embeddings())
     kinds = {"prompts": Kind(), "new tokens": Kind()}
-    # Made once: `generate(stop_strings=…)` makes it anew in every call, which takes 0.6 s; a step costs it 0.1 ms.
-    stop = StopStringCriteria(loaded.tokenizer, list(work.settings.stop_sequences))
-    part = replace(work, requests=stratified(requests, min(TRIED, len(requests))))
-    heat = compete({f"batch {batch}": Contestant(theirs(part, batch, stop)) for batch in BATCHES})
-    tell(f"tried on {len(part.requests)} problems", heat)
-    best = min(BATCHES, key=lambda batch: heat[f"batch {batch}"].seconds)
+    part = stratified(requests, min(TRIED, len(requests)))
     rounds = []
-    for number in range(options.rounds):
-        sides = {OURS: ours(work, products, kinds), f"batch {best}": theirs(work, best, stop)}
-        rounds.append(compete({name: Contestant(side) for name, side in sides.items()}))
-        tell(f"round {number + 1} of {options.rounds}", rounds[-1])
+    with GenerateProcess(config, options.quick, prefix, work.settings) as peer:
+        heat = compete({f"batch {batch}": Contestant(peer.pieces(part, batch)) for batch in BATCHES})
+        tell(f"tried on {len(part)} problems", heat)
+        best = min(BATCHES, key=lambda batch: heat[f"batch {batch}"].seconds)
+        for number in range(options.rounds):
+            sides = {OURS: ours(work, products, kinds), f"batch {best}": peer.pieces(requests, best)}
+            rounds.append(compete({name: Contestant(side) for name, side in sides.items()}))
+            tell(f"round {number + 1} of {options.rounds}", rounds[-1])
     print(f"{surroundings(loaded.precision.device, 'transformers')}; {'a tiny model, ' * options.quick}"
           f"{len(requests)} problems, ≤ {options.tokens} tokens, {what}")
     met = print_table(rows_of(heat, f"batch {best}", rounds, kinds, judged=not options.quick))

@@ -15,13 +15,18 @@ from core.training.rows.workspace import Take
 
 BLOCK = 64
 """Queries at a time: with fewer there are more products, with more a larger share of the scores lies in the future."""
-KEPT = 256
-"""Probabilities of so many keys are kept for the gradient; of more, which take most of a long row's memory, they are
-computed once more."""
+KEPT, ROOMY = 256, 416
+"""Probabilities of so many keys are kept for the gradient, and all in a group of so few tokens, which takes no more
+memory with them than the largest groups. Else, most of a long row's memory, they are computed once more."""
+
+
+def keeps(tokens: int, keys: int) -> bool:
+    """Whether the probabilities of so many keys are kept, of a sequence in a group of so many tokens."""
+    return keys <= KEPT or tokens <= ROOMY
 
 
 def attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, result: torch.Tensor, take: Take
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, result: torch.Tensor, take: Take | None
 ) -> list[torch.Tensor | None]:
     """Attention of the last m of n tokens.
 
@@ -29,19 +34,18 @@ def attend(
         query: [shared, group, m, width], scaled: the query heads that share a key-value head are a group.
         keys, values: [shared, n, width].
         result: [m, shared, group, width], which is written.
-        take: gives the memory of probabilities that are kept.
+        take: gives the memory of probabilities that are kept; None to keep none.
 
     Returns:
         The probabilities of each block, or None, for the gradient.
     """
     shared, group, tokens, width = query.shape
     by_head = result.permute(1, 2, 0, 3)
-    keep = keys.shape[1] <= KEPT
     kept: list[torch.Tensor | None] = []
     for start, end, seen in _blocks(tokens, keys.shape[1]):
-        probability = _probabilities(query[:, :, start:end], keys[:, :seen], take if keep else torch.empty)
+        probability = _probabilities(query[:, :, start:end], keys[:, :seen], take or torch.empty)
         by_head[:, :, start:end] = torch.bmm(probability, values[:, :seen]).view(shared, group, end - start, width)
-        kept.append(probability if keep else None)
+        kept.append(probability if take else None)
     return kept
 
 

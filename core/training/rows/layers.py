@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.training.rows.attention import attend, attend_gradient
+from core.training.rows.attention import attend, attend_gradient, keeps
 from core.training.rows.products import frozen_linear
 from core.training.rows.workspace import Take
 
@@ -83,7 +83,7 @@ class Trace:
     sequences: list[Attended]
     middle: torch.Tensor
     middle_inverse: torch.Tensor
-    by_gate: torch.Tensor
+    by_gate: torch.Tensor | None
     by_up: torch.Tensor
 
 
@@ -109,7 +109,7 @@ class Layer:
 
     def forward(
         self, x: torch.Tensor, rotations: Sequence[Rotation], pasts: Sequence[KeysValues], lasts: Sequence[int],
-        take: Take = torch.empty,
+        take: Take | None = None,
     ) -> tuple[torch.Tensor, Trace]:
         """The layer's output at the last tokens of each sequence.
 
@@ -118,52 +118,55 @@ class Layer:
             rotations: of each sequence; as long as it is.
             pasts: keys and values of the tokens that stand before each.
             lasts: number of tokens at the end of each whose output is wanted.
-            take: gives the memory of the output and of what the trace holds.
+            take: gives the memory of the output and of what the trace holds; None where no gradient is wanted,
+                and the trace lacks what only that needs.
 
         Returns:
             [sum of `lasts`, H], and the trace, whose keys and values include those before a sequence.
         """
+        new = take or torch.empty
         lengths = [len(rotation) for rotation in rotations]
         normed, inverse = self.before_attention(x)
         parts = [part.view(len(x), -1, self.width).split(lengths) for part in self.query_key_value(normed)]
         attended = x.new_empty(sum(lasts), self.shared, self.heads // self.shared, self.width)
         sequences = [
-            self._attend(*sequence, take)
+            self._attend(*sequence, take, len(x))
             for sequence in zip(*parts, rotations, pasts, attended.split(lasts), strict=True)
         ]
         (change,) = self.output(attended.view(len(attended), -1))
-        middle = take(*change.shape)
+        middle = new(*change.shape)
         for total, before, more in zip(middle.split(lasts), x.split(lengths), change.split(lasts), strict=True):
             torch.add(before[-len(total) :], more, out=total)
         normed, middle_inverse = self.before_mlp(middle)
         gate, up = self.gate_up(normed)
-        by_gate, by_up = take(*gate.shape), take(*gate.shape)
-        torch.ops.aten.silu_backward(up, gate, grad_input=by_gate)
-        torch.ops.aten.silu(gate, out=by_up)
+        by_gate = torch.ops.aten.silu_backward(up, gate, grad_input=take(*gate.shape)) if take else None
+        by_up = torch.ops.aten.silu(gate, out=new(*gate.shape))
         (change,) = self.down(up.mul_(by_up))
-        result = torch.add(middle, change, out=take(*change.shape))
+        result = torch.add(middle, change, out=new(*change.shape))
         return result, Trace(x, inverse, sequences, middle, middle_inverse, by_gate, by_up)
 
     def _attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotation: Rotation, past: KeysValues,
-        result: torch.Tensor, take: Take,
+        result: torch.Tensor, take: Take | None, together: int,
     ) -> Attended:
         """Attention of the last tokens of one sequence, as many as `result` [last, shared, group, width] has.
 
         Args:
             queries, keys, values: [tokens, heads, width], not turned yet.
             past: of the tokens before it.
+            together: tokens of all sequences.
         """
-        tokens, last, before = len(keys), len(result), past[0].shape[1]
-        query = take(self.heads * last, self.width).view(self.shared, -1, last, self.width)
+        tokens, last, before, new = len(keys), len(result), past[0].shape[1], take or torch.empty
+        query = new(self.heads * last, self.width).view(self.shared, -1, last, self.width)
         rotation.scaled(self.scaling).turn(queries[-last:], query.view(self.heads, last, self.width).transpose(0, 1))
         all_keys, all_values = (
-            take(self.shared * (before + tokens), self.width).view(self.shared, -1, self.width) for _ in range(2)
+            new(self.shared * (before + tokens), self.width).view(self.shared, -1, self.width) for _ in range(2)
         )
         all_keys[:, :before], all_values[:, :before] = past
         rotation.turn(keys, all_keys[:, before:].transpose(0, 1))
         all_values[:, before:] = values.transpose(0, 1)
-        return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result, take))
+        kept = take if keeps(together, before + tokens) else None
+        return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result, kept))
 
     def gradient(
         self, of_result: torch.Tensor, trace: Trace, rotations: Sequence[Rotation], of_keys_values: Sequence[KeysValues]
@@ -211,6 +214,7 @@ class Layer:
 
     def _mlp_gradient(self, of_result: torch.Tensor, trace: Trace) -> torch.Tensor:
         """The gradient of what the MLP is given, and of what it is added to: their sum [last, H], in `of_result`."""
+        assert trace.by_gate is not None, "the forward pass was one without a gradient"
         of_product = self.down.gradient(of_result)
         of_gate_up = of_product.new_empty(len(of_product), 2 * of_product.shape[1])
         for part, derivative in zip(of_gate_up.chunk(2, dim=1), (trace.by_gate, trace.by_up), strict=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from core.contract.estimate import SCORED_TOKENS
 from core.data.batches import Row
 from core.model.memory import free_bytes
 from core.training.profile import Section
@@ -104,7 +105,7 @@ class RowModel:
 
     def prefixes(
         self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange,
-        groups: int | None = None, take: Take = torch.empty,
+        groups: int | None = None, take: Take | None = None,
     ) -> list[torch.Tensor]:
         """Take tokens, and the soft prompt [V, H] behind them, through the layers, and back what groups of rows send.
 
@@ -118,7 +119,7 @@ class RowModel:
     @torch.inference_mode()
     def _prefixes(
         self, before: Sequence[Sequence[int]], prompts: Sequence[torch.Tensor], exchange: Exchange,
-        groups: int | None, take: Take,
+        groups: int | None, take: Take | None,
     ) -> Sequence[torch.Tensor]:
         """The gradient of each prefix [tokens, H]; nothing where no number of groups is given."""
         x = torch.cat([
@@ -152,7 +153,8 @@ class RowModel:
         x, rotations = self._begin(rows, exchange)
         for layer, pasts, lasts in self._plan(rows, exchange):
             x, _ = layer.forward(x, rotations, pasts, lasts)
-        return _sums(cross_entropy(self._head(self._norm(x)[0])[0], _column(rows)), rows)
+        parts = zip(self._norm(x)[0].split(SCORED_TOKENS), _column(rows).split(SCORED_TOKENS), strict=True)
+        return _sums([cross_entropy(self._head(some)[0], target) for some, target in parts], rows)
 
     @torch.inference_mode()
     def gradients(
@@ -170,15 +172,17 @@ class RowModel:
                 traces.append(trace)
         with section("head"):
             normed, inverse = self._norm(x)
-            (logits,), target = self._head(normed), _column(rows)
-            losses = _sums(cross_entropy(logits, target), rows)
-            smoothed = self._label_smoothing
-            of_logits = logits.scatter_add_(1, target, x.new_full(target.shape, smoothed - 1))
-            if smoothed:
-                of_logits.sub_(smoothed / logits.shape[1])
-            for of_row, row in zip(of_logits.split(_lasts(rows)), rows, strict=True):
-                of_row.mul_(row.weight)
-            of_x = self._norm.gradient(self._head.gradient(of_logits), x, inverse, torch.zeros_like(x))
+            losses, of_normed, smoothed = [], [], self._label_smoothing
+            for some, target, weight in zip(
+                *(part.split(SCORED_TOKENS) for part in (normed, _column(rows), _weights(rows))), strict=True
+            ):
+                (logits,) = self._head(some)
+                losses.append(cross_entropy(logits, target))
+                of_logits = logits.scatter_add_(1, target, weight.new_full(target.shape, smoothed - 1))
+                if smoothed:
+                    of_logits.sub_(smoothed / logits.shape[1])
+                of_normed.append(self._head.gradient(of_logits.mul_(weight)))
+            of_x = self._norm.gradient(torch.cat(of_normed), x, inverse, torch.zeros_like(x))
         with section("backward"):
             for number, layer in reversed([*enumerate(self._layers)]):
                 exchange.check_wanted()
@@ -186,7 +190,7 @@ class RowModel:
                 sent = [(torch.zeros_like(row.keys), torch.zeros_like(row.values)) for row in trace.sequences]
                 of_x = layer.gradient(of_x, trace, rotations, sent)
                 exchange.give_gradients(number, group, _of_prefixes(rows, sent, exchange.lengths))
-        return losses
+        return _sums(losses, rows)
 
     def _begin(self, rows: Sequence[Row], exchange: Exchange) -> tuple[torch.Tensor, list[Rotation]]:
         """Embedded input [n, H] of rows end to end, of which the last target predicts nothing, and their rotations."""
@@ -239,9 +243,9 @@ def _add(total: KeysValues, more: KeysValues) -> None:
         part.add_(other)
 
 
-def _sums(losses: torch.Tensor, rows: Sequence[Row]) -> list[float]:
-    """Of each row, from those of all supervised tokens [n]."""
-    return [float(of_row.sum()) for of_row in losses.split(_lasts(rows))]
+def _sums(losses: Sequence[torch.Tensor], rows: Sequence[Row]) -> list[float]:
+    """Of each row, from those of all supervised tokens, some after the others."""
+    return [float(of_row.sum()) for of_row in torch.cat([*losses]).split(_lasts(rows))]
 
 
 def _lasts(rows: Sequence[Row]) -> list[int]:
@@ -251,3 +255,8 @@ def _lasts(rows: Sequence[Row]) -> list[int]:
 
 def _column(rows: Sequence[Row]) -> torch.Tensor:
     return torch.tensor([token for row in rows for token in row.example.target])[:, None]
+
+
+def _weights(rows: Sequence[Row]) -> torch.Tensor:
+    """Of each supervised token [n, 1]."""
+    return torch.tensor([row.weight for row in rows]).repeat_interleave(torch.tensor(_lasts(rows)))[:, None]

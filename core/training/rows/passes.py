@@ -16,7 +16,7 @@ from torch import nn
 
 from core.contract.estimate import row_bytes, row_tokens, shape_of
 from core.data.batches import Row
-from core.model.heap import keep_freed_memory
+from core.model.heap import give_back, keep_freed_memory
 from core.model.loading import LoadedModel
 from core.training.passes import Pieces, does_not_fit, halving, longest_row
 from core.training.profile import Section, untimed
@@ -43,6 +43,7 @@ class RowPasses:
         keep_freed_memory()
         self.section: Section = untimed
         self._model, self._workers, self._together = RowModel(loaded.model, label_smoothing), workers, row_tokens()
+        give_back()
         self._shape = shape_of(loaded.model.config.to_dict())
         self._of_prefixes, self._free, self._kept = Workspace(), list[Workspace](), False
 
