@@ -106,7 +106,7 @@ def test_on_a_cpu_activations_are_what_rows_keep(tiny_model: Any) -> None:
 
 
 @pytest.mark.parametrize(("avx2_at_most", "copied", "measured"), [
-    (False, 134_515_008 + 69_672_960, 3.16e9), (True, 0, 2.55e9),
+    (False, 134_515_008 + 69_672_960, 3.02e9), (True, 0, 2.55e9),
 ])
 def test_the_demo_takes_about_what_was_measured(
     avx2_at_most: bool, copied: int, measured: float, monkeypatch: pytest.MonkeyPatch
