@@ -34,7 +34,7 @@ SCORED_TOKENS = 128
 """Supervised tokens that go through the output head at a time on a CPU, on each core."""
 HEAP_SHARE, BLAS_HEAP_SHARE = 2.0, 1.5
 """What training takes on a CPU besides weights and scores, as a multiple of what so many tokens under way keep by
-`row_bytes`: probabilities of short rows, what products work with, and the C library's heap. Measured with SmolLM2-135M
+`row_bytes`: attention's probabilities, what products work with, and the C library's heap. Measured with SmolLM2-135M
 on one and two cores, where oneDNN multiplies and where BLAS does, which needs no copies of its inputs and results."""
 AVERAGES = {"adamw": 2, "sgd": 1, "adafactor": 0}
 """Numbers that an optimizer keeps for each one that it changes; Adafactor's few, by row and column, are not counted."""
@@ -208,7 +208,7 @@ def activation_bytes(shape: ModelShape, arithmetic: int) -> int:
 def row_bytes(shape: ModelShape) -> int:
     """Bytes that `core.training.rows` keeps of one token of a long row, on a CPU in float32.
 
-    In every layer: the residual stream twice (2 × H), queries, keys and values, and the MLP's gate and other branch.
+    In every layer: the residual stream twice (2 × H), queries, keys and values, and two derivatives of the MLP's.
     """
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     return shape.layers * 4 * (2 * shape.hidden + queries + 2 * keys + 2 * shape.intermediate)

@@ -9,6 +9,7 @@ the other works.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -61,6 +62,7 @@ class OtherProcess(Generic[Question, Answer]):
 
 def _answer(_: int, connection: Connection, make: Callable[..., Callable[[Any], Any]], arguments: Any) -> None:
     """Answer until nobody is there to ask."""
+    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)  # of core.model.heap, if ours came first
     answer = make(*arguments)
     with contextlib.suppress(EOFError):
         while True:

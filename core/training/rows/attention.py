@@ -16,13 +16,13 @@ from core.training.rows.workspace import Take
 BLOCK = 64
 """Queries at a time: with fewer there are more products, with more a larger share of the scores lies in the future."""
 KEPT, ROOMY = 256, 416
-"""Probabilities of so many keys are kept for the gradient, and all in a group of so few tokens, which takes no more
-memory with them than the largest groups. Else, most of a long row's memory, they are computed once more."""
+"""Probabilities of so many keys are kept for the gradient; in a group of so few tokens, which takes no more memory with
+them than the largest groups, those of more. Else, most of a long row's memory, they are computed once more."""
 
 
 def keeps(tokens: int, keys: int) -> bool:
     """Whether the probabilities of so many keys are kept, of a sequence in a group of so many tokens."""
-    return keys <= KEPT or tokens <= ROOMY
+    return keys <= KEPT or (tokens <= ROOMY and tokens * keys <= ROOMY * ROOMY)
 
 
 def attend(

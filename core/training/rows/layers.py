@@ -1,7 +1,7 @@
 """A decoder layer of the Llama kind (SmolLM2, Qwen2.5, Llama) for sequences end to end, with its gradient written out.
 
 What autograd does on a CPU, without what it does besides: no weight gradients, no padding, no copies of keys and values
-for each group of heads, products of the same input as one, the residual sums in place.
+for each group of heads, products of the same input as one, sums where they stay.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Layer:
             pasts: keys and values of the tokens that stand before each.
             lasts: number of tokens at the end of each whose output is wanted.
             take: gives the memory of the output and of what the trace holds; None where no gradient is wanted,
-                and the trace lacks what only that needs.
+                for which the trace is not enough then.
 
         Returns:
             [sum of `lasts`, H], and the trace, whose keys and values include those before a sequence.
@@ -141,7 +141,7 @@ class Layer:
         gate, up = self.gate_up(normed)
         by_gate = torch.ops.aten.silu_backward(up, gate, grad_input=take(*gate.shape)) if take else None
         by_up = torch.ops.aten.silu(gate, out=new(*gate.shape))
-        (change,) = self.down(up.mul_(by_up))
+        (change,) = self.down(up * by_up)
         result = torch.add(middle, change, out=new(*change.shape))
         return result, Trace(x, inverse, sequences, middle, middle_inverse, by_gate, by_up)
 

@@ -172,16 +172,8 @@ class RowModel:
                 traces.append(trace)
         with section("head"):
             normed, inverse = self._norm(x)
-            losses, of_normed, smoothed = [], [], self._label_smoothing
-            for some, target, weight in zip(
-                *(part.split(SCORED_TOKENS) for part in (normed, _column(rows), _weights(rows))), strict=True
-            ):
-                (logits,) = self._head(some)
-                losses.append(cross_entropy(logits, target))
-                of_logits = logits.scatter_add_(1, target, weight.new_full(target.shape, smoothed - 1))
-                if smoothed:
-                    of_logits.sub_(smoothed / logits.shape[1])
-                of_normed.append(self._head.gradient(of_logits.mul_(weight)))
+            parts = (part.split(SCORED_TOKENS) for part in (normed, _column(rows), _weights(rows)))
+            losses, of_normed = zip(*map(self._scored, *parts), strict=True)
             of_x = self._norm.gradient(torch.cat(of_normed), x, inverse, torch.zeros_like(x))
         with section("backward"):
             for number, layer in reversed([*enumerate(self._layers)]):
@@ -191,6 +183,17 @@ class RowModel:
                 of_x = layer.gradient(of_x, trace, rotations, sent)
                 exchange.give_gradients(number, group, _of_prefixes(rows, sent, exchange.lengths))
         return _sums(losses, rows)
+
+    def _scored(
+        self, normed: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy [n] of the targets [n, 1] of some tokens, and the gradient of `normed` [n, H], weighted."""
+        (logits,), smoothed = self._head(normed), self._label_smoothing
+        losses = cross_entropy(logits, target)
+        of_logits = logits.scatter_add_(1, target, weight.new_full(target.shape, smoothed - 1))
+        if smoothed:
+            of_logits.sub_(smoothed / logits.shape[1])
+        return losses, self._head.gradient(of_logits.mul_(weight))
 
     def _begin(self, rows: Sequence[Row], exchange: Exchange) -> tuple[torch.Tensor, list[Rotation]]:
         """Embedded input [n, H] of rows end to end, of which the last target predicts nothing, and their rotations."""
@@ -259,4 +262,4 @@ def _column(rows: Sequence[Row]) -> torch.Tensor:
 
 def _weights(rows: Sequence[Row]) -> torch.Tensor:
     """Of each supervised token [n, 1]."""
-    return torch.tensor([row.weight for row in rows]).repeat_interleave(torch.tensor(_lasts(rows)))[:, None]
+    return torch.tensor([row.weight for row in rows for _ in row.example.target])[:, None]
