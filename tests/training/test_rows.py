@@ -330,9 +330,9 @@ def test_sums_do_not_depend_on_who_was_first(
     passes, prompt = RowPasses(loaded, workers), nn.Parameter(torch.randn(3, 64))
     passes._together = 60
 
-    def late(self: Layer, *arguments: Any) -> torch.Tensor:
+    def late(self: Layer, *arguments: Any, **settings: Any) -> torch.Tensor | None:
         time.sleep(draw.random() / 100)
-        return gradient(self, *arguments)
+        return gradient(self, *arguments, **settings)
 
     monkeypatch.setattr(Layer, "gradient", late)
     found = []

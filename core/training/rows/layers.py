@@ -169,13 +169,15 @@ class Layer:
         return Attended(query, all_keys, all_values, attend(query, all_keys, all_values, result, kept))
 
     def gradient(
-        self, of_result: torch.Tensor, trace: Trace, rotations: Sequence[Rotation], of_keys_values: Sequence[KeysValues]
-    ) -> torch.Tensor:
-        """The gradient of x [n, H].
+        self, of_result: torch.Tensor, trace: Trace, rotations: Sequence[Rotation],
+        of_keys_values: Sequence[KeysValues], *, of_input: bool = True,
+    ) -> torch.Tensor | None:
+        """The gradient of x [n, H]; None where it is not wanted, only what is added to `of_keys_values`.
 
         Args:
             of_result: [sum of the last tokens, H], which is lost.
             of_keys_values: of each sequence and what stands before it, to which this layer's own are added.
+            of_input: whether it is wanted.
         """
         lengths = [len(rotation) for rotation in rotations]
         lasts = [sequence.query.shape[2] for sequence in trace.sequences]
@@ -186,6 +188,8 @@ class Layer:
             of_attended.split(lasts), trace.sequences, rotations, of_keys_values, of_joined.split(lengths), strict=True
         ):
             self._attend_gradient(*sequence)
+        if not of_input:
+            return None
         of_normed = self.query_key_value.gradient(of_joined.view(len(trace.x), -1))
         total = of_middle
         if len(of_middle) < len(trace.x):

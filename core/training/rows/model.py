@@ -180,7 +180,7 @@ class RowModel:
                 exchange.check_wanted()
                 trace = traces.pop()
                 sent = [(torch.zeros_like(row.keys), torch.zeros_like(row.values)) for row in trace.sequences]
-                of_x = layer.gradient(of_x, trace, rotations, sent)
+                of_x = layer.gradient(of_x, trace, rotations, sent, of_input=number > 0)
                 exchange.give_gradients(number, group, _of_prefixes(rows, sent, exchange.lengths))
         return _sums(losses, rows)
 
