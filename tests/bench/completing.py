@@ -14,6 +14,7 @@ import torch
 
 from core.generation.decoder import DecodingSettings, Request, complete
 from core.model.loading import LoadedModel
+from tests.bench.copying import copy_rate, step_bytes
 from tests.bench.steps import spread, waited_for
 from tests.bench.table import Row
 
@@ -70,6 +71,7 @@ def compare(work: Work, peers: Sequence[Peer], rounds: int, judged: bool) -> lis
     counts = f"{len(work.requests)} prompts, {work.new_tokens} new tokens each"
     rows.insert(0, Row("completing with softtune", f"{spread(speeds).median:.0f} tokens/s", "", None,
                        f"{counts}; {len(work.requests) * work.new_tokens / spread(speeds).median:.2f} s"))
+    rows.insert(1, _share(work, spread(speeds).median))
     return rows + [
         _target("completing, against generate at batch 1", alone, speeds, 20.0, judged),
         _target("completing, against generate at its best", others, speeds, 5.0, judged),
@@ -85,6 +87,17 @@ def ours(work: Work, requests: Sequence[Request]) -> float:
         tokens = sum(len(completion.token_ids) for completion in completions if completion is not None)
     assert tokens == len(requests) * work.new_tokens
     return tokens / seconds()
+
+
+def _share(work: Work, speed: float) -> Row:
+    """Of the device's copy rate: what steps of all prompts at once have to read, which is the least there is."""
+    below = sum(len(request.token_ids) + len(work.prefix) for request in work.requests)
+    steps = range(1, work.new_tokens)
+    read = sum(step_bytes(work.loaded.model, below + step * len(work.requests)) for step in steps)
+    rate = copy_rate(work.loaded.precision.device)
+    found = read * speed / (len(work.requests) * work.new_tokens)
+    return Row("share of the copy rate", f"{found / rate:.1%}", "", None,
+               f"{found / 1e9:.1f} of {rate / 1e9:.1f} GB/s: weights, keys and values, read once for all prompts")
 
 
 def theirs(work: Work, peer: Peer, requests: Sequence[Request]) -> float:

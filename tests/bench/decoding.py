@@ -36,6 +36,7 @@ from core.generation.problems import decoding_settings  # noqa: E402
 from core.model.checkpoint import load_checkpoint  # noqa: E402
 from core.model.loading import LoadedModel  # noqa: E402
 from core.model.soft_prompt import initial_rows  # noqa: E402
+from tests.bench.copying import copy_rate, step_bytes  # noqa: E402
 from tests.bench.generate_peer import GenerateProcess, Piece, Tokens, load  # noqa: E402
 from tests.bench.products import Products  # noqa: E402
 from tests.bench.surroundings import surroundings  # noqa: E402
@@ -74,11 +75,15 @@ Found = dict[str, Contestant]
 
 @dataclass
 class Kind:
-    """Our passes over prompts, or over new tokens: seconds of all, of those with a floor after them, of the floors."""
+    """Our passes over prompts, or over new tokens: seconds of all, of those with a floor after them, of the floors.
+
+    And of all the bytes that they have to read.
+    """
 
     all: float = 0.0
     compared: float = 0.0
     floor: float = 0.0
+    read: int = 0
 
     @property
     def share(self) -> float:
@@ -116,6 +121,7 @@ def ours(work: Work, products: Products, kinds: dict[str, Kind]) -> Iterator[Pie
         name, *work_done = passes[-1] if passes else ("prompts", width, 1, below(width))
         kind = kinds[name]
         kind.all += seconds
+        kind.read += step_bytes(loaded.model, work_done[-1])
         if name == "prompts" or not len(passes) % SAMPLED:
             kind.compared += seconds
             kind.floor += products.seconds(*work_done)
@@ -159,8 +165,10 @@ def soft_prompt(loaded: LoadedModel, options: argparse.Namespace) -> tuple[torch
     return found.soft_prompt, f"a soft prompt of {found.num_virtual_tokens} tokens, step {found.step}"
 
 
-def rows_of(heat: Found, best: str, rounds: Sequence[Found], kinds: dict[str, Kind], judged: bool) -> list[Row]:
-    """The lines of the table."""
+def rows_of(
+    heat: Found, best: str, rounds: Sequence[Found], kinds: dict[str, Kind], copied: Sequence[float], judged: bool
+) -> list[Row]:
+    """The lines of the table; `copied` are bytes a second, measured in each round."""
     expected = rounds[0][OURS].found
     same = all(one.found.items() <= expected.items() for found in (heat, *rounds) for one in found.values())
     rows = [line(name, one, expected, "tried on") for name, one in heat.items()]
@@ -175,6 +183,9 @@ def rows_of(heat: Found, best: str, rounds: Sequence[Found], kinds: dict[str, Ki
     told = [f"{name}: {kind.all / len(rounds):.1f} s, share {kind.share:.0%}" for name, kind in kinds.items()]
     rows.append(Row("share of the floor, operations alone", f"{share:.0%}", "≥ 60 %",
                     share >= 0.6 if judged else None, "; ".join(told)))
+    step, rate = kinds["new tokens"], statistics.median(copied)
+    rows.append(Row("share of the copy rate, new tokens", f"{step.read / step.all / rate:.0%}", "", None,
+                    f"{step.read / step.all / 1e9:.1f} of {rate / 1e9:.1f} GB/s: weights, keys and values, read once"))
     return rows
 
 
@@ -214,7 +225,7 @@ def main() -> int:
     products = Products(loaded.model, loaded.model.get_output_embeddings())
     kinds = {"prompts": Kind(), "new tokens": Kind()}
     part = stratified(requests, min(TRIED, len(requests)))
-    rounds = []
+    rounds, copied = [], []
     with GenerateProcess(config, options.quick, prefix, work.settings) as peer:
         heat = compete({f"batch {batch}": Contestant(peer.pieces(part, batch)) for batch in BATCHES})
         tell(f"tried on {len(part)} problems", heat)
@@ -222,10 +233,11 @@ def main() -> int:
         for number in range(options.rounds):
             sides = {OURS: ours(work, products, kinds), f"batch {best}": peer.pieces(requests, best)}
             rounds.append(compete({name: Contestant(side) for name, side in sides.items()}))
+            copied.append(copy_rate(loaded.precision.device))
             tell(f"round {number + 1} of {options.rounds}", rounds[-1])
     print(f"{surroundings(loaded.precision.device, 'transformers')}; {'a tiny model, ' * options.quick}"
           f"{len(requests)} problems, ≤ {options.tokens} tokens, {what}")
-    met = print_table(rows_of(heat, f"batch {best}", rounds, kinds, judged=not options.quick))
+    met = print_table(rows_of(heat, f"batch {best}", rounds, kinds, copied, judged=not options.quick))
     return 0 if met else 1
 
 

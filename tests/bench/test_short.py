@@ -52,7 +52,7 @@ def test_the_decoding_bench_prints_its_table_and_finds_the_same_tokens(tmp_path:
     ]
     assert all(f" {count} same as ours" in row for row, count in zip(rows, (16, 16, 16, 48, 48), strict=False))
     assert "against generate at its best" in rows[5] and rows[5].endswith("same tokens")
-    assert "share of the floor" in rows[6] and len(rows) == 7
+    assert "share of the floor" in rows[6] and "share of the copy rate" in rows[7] and len(rows) == 8
 
 
 def test_the_training_bench_prints_its_table_and_finds_the_same_gradients(tmp_path: Path) -> None:
@@ -66,5 +66,5 @@ def test_the_training_bench_prints_its_table_and_finds_the_same_gradients(tmp_pa
 @pytest.mark.slow
 def test_the_gpu_bench_runs_on_a_cpu_and_no_part_of_it_fails(tmp_path: Path) -> None:
     _, *rows = printed("gpu.py", ["--tiny", "--device", "cpu"], tmp_path)
-    assert len(rows) == 13 and all(row.startswith("· ") and "failed" not in row for row in rows)
+    assert len(rows) == 14 and all(row.startswith("· ") and "failed" not in row for row in rows)
     assert "same loss and gradient in float32" in rows[0]
